@@ -1,0 +1,62 @@
+"""What one mount was asked to be: made by the command line, handed to keeper and worker as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+
+class OpenMode(StrEnum):
+    """What `open` does with a file that is not complete yet."""
+
+    AUTO = "auto"
+    """Wait for small files, stream large ones."""
+    WAIT = "wait"
+    """Wait for every file: each handle is then served by the kernel alone."""
+    STREAM = "stream"
+    """Never wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountConfig:
+    """One mount. Holds no secret: it may appear in logs and `status`."""
+
+    source: str
+    """Canonical source URL."""
+    mountpoint: str
+    """Absolute, symlinks resolved."""
+    cache: str
+    """Absolute path of the cache folder."""
+    open_mode: OpenMode = OpenMode.AUTO
+    open_wait_bytes: int = 16 * 1024 * 1024
+    """Files up to this size are waited for in `OpenMode.AUTO`."""
+    ttl: float = 60.0
+    """Seconds an entry or a listing is trusted before it is revalidated; inf: for ever."""
+    deadline: float = 30.0
+    """Seconds without a byte after which a request to the origin counts as stalled."""
+    passthrough: bool = True
+    """False with ``-o no_passthrough``."""
+    backing_limit: int | None = None
+    """Most backing files registered at once; None: what RLIMIT_NOFILE leaves."""
+    spin_us: int = 50
+    """Microseconds the keeper polls for the next request before it sleeps; 0: never."""
+    read_ahead_kb: int = 4096
+    """The mount's read-ahead, where the keeper may set it."""
+    foreground: bool = False
+    mount_options: tuple[str, ...] = field(default=())
+    """Further options for the kernel (`allow_other`, `nosuid`, …), already checked."""
+    log_file: str | None = None
+    """Where keeper and worker log when in the background; None: standard error."""
+
+    def to_json(self) -> str:
+        """One line of JSON; infinities are allowed (Python's own dialect)."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> MountConfig:
+        """Inverse of `to_json`. Raises ValueError or TypeError on anything else."""
+        raw = json.loads(text)
+        raw["open_mode"] = OpenMode(raw["open_mode"])
+        raw["mount_options"] = tuple(raw["mount_options"])
+        return cls(**raw)

@@ -1,0 +1,112 @@
+"""The protocol that every kind of source implements, and the values it speaks in.
+
+A remote is stateless apart from its connections: it holds no cache, makes no retries and knows no
+TTL. It performs one request at a time per call, checks the answer against what was asked, and
+either returns values that can be trusted or raises one leaf of :mod:`mirror.errors`. Retrying,
+planning of parts and freshness live above it, once for all kinds of source.
+
+Paths are ``/``-separated, relative to the source, without a leading or trailing slash; the root is
+``""``. Names in them are decoded exactly once and have passed :func:`mirror.remotes.names.check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from cache import Kind  # FILE, FOLDER
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a source says about one name."""
+
+    name: str
+    kind: Kind
+    size: int | None = None
+    """Bytes; None when the listing does not say (folders: always None)."""
+    mtime_ns: int | None = None
+    """Nanoseconds since the epoch, UTC; None when unknown."""
+    mtime_resolution_ns: int = 1_000_000_000
+    """How exact ``mtime_ns`` is: an nginx HTML listing has whole minutes, HTTP headers whole seconds."""
+    validator: str | None = None
+    """A strong validator (``etag:"abc"``, ``generation:7``…), or None; weak ETags are never kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All the entries of one folder, in the source's order, bad names already left out."""
+
+    entries: Sequence[Entry]
+    validator: str | None = None
+    """What makes the next ``list`` of this folder conditional, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The listing is what it was when ``validator`` was handed out."""
+
+
+class Part(Protocol):
+    """The body of one request, exact or an exception: never short, never of another version."""
+
+    @property
+    def start(self) -> int:
+        """First byte of the file that this part delivers (0 when the origin ignored the range)."""
+
+    @property
+    def stop(self) -> int | None:
+        """One past the last byte; None while the origin does not say (no Content-Length)."""
+
+    @property
+    def size(self) -> int | None:
+        """Length of the whole file as this answer states it; None when it does not say."""
+
+    @property
+    def entry(self) -> Entry:
+        """What the answer's headers say about the file: size, mtime, validator."""
+
+    @property
+    def ranges(self) -> bool:
+        """Whether the origin serves ranges of this file."""
+
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        """Chunks in order.
+
+        Raises `Transient` when the body is cut short or the connection breaks, `Stalled` when no
+        byte comes within the deadline, `ProtocolError` when it is longer than stated.
+        """
+
+
+class Remote(Protocol):
+    """One kind of source. Safe for concurrent use by tasks of one trio run."""
+
+    @property
+    def url(self) -> str:
+        """The source in canonical form, free of secrets: the key of everything cached from it."""
+
+    async def list(self, path: str, validator: str | None = None) -> Listing | NotModified:
+        """List one folder.
+
+        Raises `NotFound`, `NotAFolder` (the path is a file), `AccessDenied`, `Transient`, `Stalled`,
+        `ProtocolError` (the answer is not a listing).
+        """
+
+    async def stat(self, path: str) -> Entry:
+        """Ask for one file's size, mtime and validator. Raises as `list` does, and `IsAFolder`."""
+
+    def open_part(
+        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+    ) -> AbstractAsyncContextManager[Part]:
+        """Request bytes ``start`` to ``stop`` (None: the end) of a file.
+
+        A strong ``validator`` is sent along and checked: an answer of another version raises
+        `VersionChanged` before any byte is delivered. ``start == 0 and stop is None`` asks for the
+        whole file without a Range header. An origin that ignores the range answers with the whole
+        file: the part then has ``start == 0`` and ``ranges == False``. Raises as `stat` does.
+        """
+
+    async def aclose(self) -> None:
+        """Close all connections."""

@@ -1,0 +1,107 @@
+"""Reads that come through us: of large files that were opened before they were complete.
+
+What the page cache holds is read at once on the event loop (``RWF_NOWAIT``); only a read that has
+to wait for the disk goes to a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+
+import trio
+
+from cache import CacheError, Node, Objects
+
+log = logging.getLogger(__name__)
+
+DESCRIPTORS = 64
+"""Objects kept open for readers that read through us."""
+
+
+class Descriptors:
+    """Objects open for reading, least recently used ones closed first.
+
+    A read that has to wait for the disk runs in a thread; a descriptor is only closed while no
+    thread reads from it.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._open: OrderedDict[int, _Descriptor] = OrderedDict()
+
+    async def read(self, node: Node, start: int, stop: int) -> bytes | None:
+        """The bytes of a range that is present, or None when the object cannot be opened."""
+        descriptor = self._open.get(node.id)
+        if descriptor is None:
+            try:
+                fd = self._objects.open_complete(node)
+                if fd is None:
+                    fd = self._objects.open_partial(node)
+            except CacheError as exc:
+                log.warning("%s: %s", node.name, exc)
+                return None
+            if fd is None:
+                return None
+            descriptor = self._open[node.id] = _Descriptor(fd)
+        self._open.move_to_end(node.id)
+        while len(self._open) > DESCRIPTORS:
+            self._open.popitem(last=False)[1].close()
+        return await descriptor.read(start, stop - start)
+
+    def forget(self, node: Node) -> None:
+        """The object may be gone; open it anew next time."""
+        descriptor = self._open.pop(node.id, None)
+        if descriptor is not None:
+            descriptor.close()
+
+    def close(self) -> None:
+        """Close all."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class _Descriptor:
+    __slots__ = ("_closing", "_fd", "_readers")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._readers = 0
+        self._closing = False
+
+    async def read(self, offset: int, size: int) -> bytes | None:
+        """Exactly ``size`` bytes, or None: the file is shorter than it should be."""
+        data = bytearray(size)
+        done = self._cached(data, offset)
+        if done < size:
+            self._readers += 1
+            try:
+                done += await trio.to_thread.run_sync(self._blocking, memoryview(data)[done:], offset + done)
+            finally:
+                self._readers -= 1
+                if self._closing:
+                    self.close()
+        return bytes(data) if done == size else None
+
+    def _cached(self, data: bytearray, offset: int) -> int:
+        """Read what the page cache has, without waiting for the disk."""
+        try:
+            return os.preadv(self._fd, [data], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: not on this file system
+            return 0
+
+    def _blocking(self, data: memoryview, offset: int) -> int:
+        done = 0
+        while done < len(data):
+            count = os.preadv(self._fd, [data[done:]], offset + done)
+            if count == 0:
+                break
+            done += count
+        return done
+
+    def close(self) -> None:
+        self._closing = True
+        if not self._readers and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,246 @@
+"""The fetcher: every wish for bytes of one source, one fill per version.
+
+Readers ask for ranges or for whole files; whether the bytes come from a complete object, from one
+that is being filled here or by another process, or (when the cache cannot hold them) straight from
+the origin is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from cache import Node, Objects, same_version
+from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, Stalled, VersionChanged
+from mirror.fetch.ahead import ReadAhead
+from mirror.fetch.descriptors import Descriptors
+from mirror.fetch.fill import Fill, FillState
+from mirror.fetch.slots import Priority, Slots
+from mirror.namespace import REVALIDATION, Namespace
+from mirror.remotes.base import Entry, Remote
+from mirror.retry import Schedule, retrying
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 16
+RESERVED = 4
+"""Requests at once to one source; so many of them are kept for blocked readers."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the fetcher has done since it was made."""
+
+    fills_started: int = 0
+    fills_completed: int = 0
+    fills_failed: int = 0
+    fetched_ahead: int = 0
+    bytes_fetched: int = 0
+    bytes_bypassed: int = 0
+    """Served straight from the origin because the cache could not hold them."""
+
+
+class Fetcher:
+    """Bytes of one source. Made by `open_fetcher`, which owns its background work."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        objects: Objects,
+        remote: Remote,
+        namespace: Namespace,
+        schedule: Schedule,
+        completed: Callable[[Node, int], None],
+    ) -> None:
+        self.counters = Counters()
+        self._nursery = nursery
+        self._objects = objects
+        self._remote = remote
+        self._namespace = namespace
+        self._schedule = schedule
+        self._register = completed
+        self._slots = Slots(CONNECTIONS, RESERVED)
+        self._fills: dict[int, Fill] = {}
+        self._descriptors = Descriptors(objects)
+        self._ahead = ReadAhead(namespace.children)
+
+    @property
+    def running(self) -> int:
+        """Fills under way."""
+        return len(self._fills)
+
+    @property
+    def bytes_fetched(self) -> int:
+        """Bytes that came over the network, of ended fills and of those under way."""
+        return self.counters.bytes_fetched + sum(fill.fetched for fill in self._fills.values())
+
+    def complete(self, node: Node) -> bool:
+        """Hand the object of a complete file to ``completed``; False when it is not complete."""
+        if node.id in self._fills:
+            return False
+        fd = self._objects.open_complete(node)
+        if fd is None:
+            return False
+        self._objects.touch(node)
+        self._hand_over(node, fd)
+        return True
+
+    def start(self, node: Node, priority: Priority) -> Fill:
+        """Begin to fetch a file, or raise the priority of its fill."""
+        fill = self._fills.get(node.id)
+        if fill is not None:
+            fill.raise_priority(priority)
+            return fill
+        fill = self._fills[node.id] = Fill(
+            node,
+            self._namespace.path(node),
+            objects=self._objects,
+            remote=self._remote,
+            slots=self._slots,
+            schedule=self._schedule,
+            priority=priority,
+            completed=self._completed,
+            learned=self._learned,
+            outdated=self._outdated,
+        )
+        self.counters.fills_started += 1
+        self._nursery.start_soon(self._run, fill)
+        return fill
+
+    async def whole(self, node: Node, priority: Priority = Priority.DEMAND) -> None:
+        """Return once the file is complete and handed to ``completed``.
+
+        Raises:
+            NoSpace: the cache cannot hold it; `read` still serves it.
+            MirrorError: it cannot be fetched.
+        """
+        if not self.complete(node):
+            await self.start(node, priority).whole(priority)
+
+    async def read(self, node: Node, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes at ``offset``: fewer only at the end of the file.
+
+        Raises:
+            VersionChanged: the rest of this version cannot be had any more.
+            MirrorError: the bytes cannot be had now.
+        """
+        stop = offset + size if node.size is None else min(offset + size, node.size)
+        if offset >= stop:
+            return b""
+        fill = self._fills.get(node.id)
+        if fill is None:
+            data = await self._descriptors.read(node, offset, stop)
+            if data is not None:
+                return data
+            fill = self.start(node, Priority.DEMAND)
+        try:
+            await fill.wait(offset, stop)
+        except NoSpace as exc:
+            return await self._bypass(node, offset, stop, exc)
+        except NotFound as exc:
+            # To the reader of an open file the name's end is the end of its version.
+            raise VersionChanged(str(exc)) from exc
+        data = await self._descriptors.read(node, offset, stop)
+        if data is None:
+            raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
+        return data
+
+    def opened(self, node: Node) -> None:
+        """Note that a reader opened a file: what it will open next may be fetched ahead."""
+        for neighbour in self._ahead.opened(node):
+            if neighbour.id not in self._fills and not self._objects.state(neighbour).complete:
+                self.counters.fetched_ahead += 1
+                self.start(neighbour, Priority.AHEAD)
+
+    # -- life of a fill ----------------------------------------------------------------------
+
+    async def _run(self, fill: Fill) -> None:
+        try:
+            await fill.run()
+        finally:
+            del self._fills[fill.node.id]
+            self.counters.bytes_fetched += fill.fetched
+            if fill.state is FillState.COMPLETE:
+                self.counters.fills_completed += 1
+            else:
+                self.counters.fills_failed += 1
+                self._descriptors.forget(fill.node)
+                log.info("%s: not fetched: %s", self._namespace.path(fill.node), fill.error)
+
+    def _completed(self, node: Node, fd: int) -> None:
+        fill = self._fills.get(node.id)
+        if fill is not None and fill.priority is Priority.AHEAD and self._ahead.is_tripwire(node):
+            os.close(fd)
+        else:
+            self._hand_over(node, fd)
+
+    def _hand_over(self, node: Node, fd: int) -> None:
+        try:
+            self._register(node, fd)
+        finally:
+            os.close(fd)
+
+    def _learned(self, node: Node, entry: Entry) -> None:
+        """Keep what the first answer said in the index, without making anybody wait for it."""
+        self._nursery.start_soon(self._namespace.saw, node, entry)
+
+    async def _outdated(self, node: Node, error: MirrorError) -> None:
+        """Let the namespace find out what stands at the name now."""
+        if isinstance(error, NotFound):
+            await self._namespace.gone(node)
+            return
+        try:
+            await self._namespace.ask(node, REVALIDATION)
+        except MirrorError as exc:
+            log.warning("%s changed, its new version is not known yet: %s", node.name, exc)
+
+    # -- past the cache ----------------------------------------------------------------------
+
+    async def _bypass(self, node: Node, offset: int, stop: int, why: NoSpace) -> bytes:
+        """Read a range straight from the origin, keeping nothing.
+
+        Raises:
+            NoSpace: this origin serves no ranges, so every read would fetch the file anew.
+        """
+        log.warning("%s is read past the cache: %s", node.name, why)
+        data = await retrying(self._schedule, partial(self._read_origin, node, offset, stop, why))
+        self.counters.bytes_bypassed += len(data)
+        return data
+
+    async def _read_origin(self, node: Node, offset: int, stop: int, why: NoSpace) -> bytes:
+        path = self._namespace.path(node)
+        async with self._remote.open_part(path, offset, stop, validator=node.validator) as body:
+            if not same_version(node, body.entry):
+                raise VersionChanged(f"{path} has changed at the origin")
+            if body.start != offset:
+                raise why
+            return b"".join([bytes(chunk) async for chunk in body])
+
+
+@asynccontextmanager
+async def open_fetcher(
+    objects: Objects,
+    remote: Remote,
+    namespace: Namespace,
+    *,
+    schedule: Schedule,
+    completed: Callable[[Node, int], None] = lambda _node, _fd: None,
+) -> AsyncIterator[Fetcher]:
+    """A fetcher whose fills end with this context: cancelled, their lease given back, resumable.
+
+    ``completed(node, fd)`` is called for every object that becomes complete or is opened complete;
+    it must not keep ``fd``.
+    """
+    async with trio.open_nursery() as nursery:
+        fetcher = Fetcher(nursery, objects, remote, namespace, schedule, completed)
+        try:
+            yield fetcher
+        finally:
+            nursery.cancel_scope.cancel()
+            fetcher._descriptors.close()  # noqa: SLF001 - this function is the fetcher's owner

@@ -1,0 +1,355 @@
+"""One version on its way into the cache, whoever wants it.
+
+A fill owns the lease of one object and everything that is requested for it. Readers wait on it for
+ranges; it decides part by part what to request next (:mod:`mirror.fetch.plan`), so that a demand is
+served first wherever it lies. Every answer is checked against the version before a byte of it is
+written: bytes of two versions never meet in one object.
+
+When another process holds the lease, the fill follows: it watches the other's extents appear in the
+index, serves them, and takes over where they end as soon as the lease is free.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+
+import trio
+
+from cache import CacheError, CacheFull, Extents, Filler, Node, Objects, same_version
+from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, Transient, VersionChanged
+from mirror.fetch.plan import PART_SIZE, Range, next_part
+from mirror.fetch.slots import Priority, Slots
+from mirror.remotes.base import Entry, Part, Remote
+from mirror.retry import Attempts, Schedule
+
+log = logging.getLogger(__name__)
+
+PARALLEL_PARTS = 4
+"""Parts of one file under way at once, when the origin serves ranges."""
+URGENT_PARTS = 4
+"""Further ones for readers that wait elsewhere in the file."""
+FLUSH = 1024 * 1024
+"""Received bytes are gathered up to this many before they are written."""
+FOLLOW_INTERVAL = 0.05
+"""Seconds between looks at what another process has filled."""
+
+Chunk = bytes | bytearray | memoryview
+
+
+class FillState(Enum):
+    """Life of a fill; only `Fill._enter` moves it."""
+
+    WAITING = auto()
+    """Created; nothing is known about the lease yet."""
+    FOLLOWING = auto()
+    """Another process fills the object."""
+    FILLING = auto()
+    """The lease is ours."""
+    COMPLETE = auto()
+    """Every byte is there and the object has its final name."""
+    FAILED = auto()
+    """Given up; `error` says why. What was fetched is kept unless the version is gone."""
+
+
+class _Part:
+    """One request under way: it has still to deliver ``at`` to ``stop``."""
+
+    __slots__ = ("at", "stop")
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.at = start
+        self.stop = stop
+
+
+class _Waiter:
+    """Somebody who needs a range, or with None the whole file."""
+
+    __slots__ = ("priority", "range", "woken")
+
+    def __init__(self, wanted: Range | None, priority: Priority) -> None:
+        self.range = wanted
+        self.priority = priority
+        self.woken = trio.Event()
+
+
+class Fill:
+    """The one fetch of a version in this process. `run` belongs to the fetcher's nursery."""
+
+    def __init__(
+        self,
+        node: Node,
+        path: str,
+        *,
+        objects: Objects,
+        remote: Remote,
+        slots: Slots,
+        schedule: Schedule,
+        priority: Priority,
+        completed: Callable[[Node, int], None],
+        learned: Callable[[Node, Entry], None],
+        outdated: Callable[[Node, MirrorError], Awaitable[None]],
+    ) -> None:
+        self.node = node
+        self.state = FillState.WAITING
+        self.error: MirrorError | None = None
+        self.fetched = 0
+        """Bytes that came over the network."""
+        self._path = path
+        self._objects = objects
+        self._remote = remote
+        self._slots = slots
+        self._priority = priority
+        self._completed = completed
+        self._learned = learned
+        self._outdated = outdated
+        self._attempts = Attempts(schedule)
+        self._filler: Filler | None = None
+        self._present = Extents()
+        self._validator = node.validator
+        self._size = node.size
+        self._ranged: bool | None = None  # None: the origin has not answered yet
+        self._parts: list[_Part] = []
+        self._waiters: list[_Waiter] = []
+        self._cursor = 0
+        self._kick = trio.Event()  # something the planner should look at happened
+
+    # -- for readers -------------------------------------------------------------------------
+
+    @property
+    def priority(self) -> Priority:
+        """The most urgent reason for this fill."""
+        return min((waiter.priority for waiter in self._waiters), default=self._priority)
+
+    async def wait(self, start: int, stop: int) -> None:
+        """Wait until the bytes ``start`` to ``stop`` are present.
+
+        Raises:
+            MirrorError: the fill failed, for all who wait.
+        """
+        self._cursor = stop
+        if not self._present.covers(start, stop):
+            await self._wait(_Waiter((start, stop), Priority.DEMAND))
+
+    async def whole(self, priority: Priority) -> None:
+        """Wait until the object is complete. Raises as `wait` does."""
+        await self._wait(_Waiter(None, priority))
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        if self.state is FillState.COMPLETE:
+            return
+        if self.error is None:
+            self._waiters.append(waiter)
+            self._slots.reconsider()
+            self._kick.set()
+            try:
+                await waiter.woken.wait()
+            finally:
+                self._waiters.remove(waiter)
+        if self.error is not None:
+            raise self.error
+
+    def _wake(self) -> None:
+        """Let those go on whose bytes are there, or all when the fill has ended."""
+        ended = self.state in (FillState.COMPLETE, FillState.FAILED)
+        for waiter in self._waiters:
+            if ended or (waiter.range is not None and self._present.covers(*waiter.range)):
+                waiter.woken.set()
+
+    # -- life --------------------------------------------------------------------------------
+
+    def _enter(self, state: FillState) -> None:
+        self.state = state
+        self._wake()
+
+    async def run(self) -> None:
+        """Fetch what is missing and complete the object; never raises but when cancelled."""
+        error: MirrorError = OriginFailed("the mirror is shutting down")
+        try:
+            if await self._take_lease():
+                await self._fetch()
+                await self._complete()
+            return
+        except (VersionChanged, NotFound) as exc:
+            # Before any waiting opener hears of it: the kernel looks the name up again at once.
+            await self._outdated(self.node, exc)
+            error = exc
+        except MirrorError as exc:
+            error = exc
+        except CacheFull as exc:
+            error = NoSpace(str(exc))
+        except CacheError as exc:
+            error = OriginFailed(f"the cache failed: {exc}")
+            error.__cause__ = exc
+        finally:
+            if self.state is not FillState.COMPLETE:
+                self.error = error
+                self._give_up(keep=not isinstance(error, VersionChanged | NotFound))
+
+    async def _take_lease(self) -> bool:
+        """True once the object is ours to fill; False when another process completed it."""
+        while True:
+            filler = await trio.to_thread.run_sync(self._objects.fill, self.node)
+            if filler is not None:
+                self._filler = filler
+                self._present = filler.present
+                self._enter(FillState.FILLING)
+                return True
+            state = self._objects.state(self.node)
+            if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
+                self._completed(self.node, fd)
+                self._enter(FillState.COMPLETE)
+                return False
+            self._present = state.extents
+            self._enter(FillState.FOLLOWING)
+            await trio.sleep(FOLLOW_INTERVAL)
+
+    async def _complete(self) -> None:
+        filler = self._held()
+        fd = await trio.to_thread.run_sync(filler.complete)
+        self._filler = None
+        # The kernel learns of its backing file before any opener is answered.
+        self._completed(self.node, fd)
+        self._enter(FillState.COMPLETE)
+
+    def _give_up(self, *, keep: bool) -> None:
+        if self._filler is not None:
+            if keep:
+                self._filler.close()
+            else:
+                self._filler.discard()
+            self._filler = None
+        self._enter(FillState.FAILED)
+
+    def _held(self) -> Filler:
+        assert self._filler is not None, "only called while the lease is held"
+        return self._filler
+
+    # -- fetching ----------------------------------------------------------------------------
+
+    def _missing(self) -> list[Range]:
+        if self._size is None:
+            return [(0, 1 << 62)] if self._ranged is None else []
+        return self._present.gaps(0, self._size)
+
+    async def _fetch(self) -> None:
+        """Request parts until nothing is missing."""
+        failures: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+            while (missing := self._missing()) and not failures:
+                self._kick = trio.Event()
+                part = self._next_part(missing)
+                if part is not None:
+                    self._parts.append(part)
+                    nursery.start_soon(self._fetch_part, part, failures)
+                else:
+                    await self._kick.wait()
+            if failures:
+                nursery.cancel_scope.cancel()
+        if failures:
+            raise failures[0]
+
+    def _next_part(self, missing: list[Range]) -> _Part | None:
+        """The next part to request now, or None: wait for those under way, or for a demand."""
+        under_way = [(part.at, part.stop) for part in self._parts]
+        if under_way and not self._ranged:
+            return None  # the first answer, or the only one there is, decides
+        demands = [waiter.range for waiter in self._waiters if waiter.range is not None]
+        if len(under_way) >= PARALLEL_PARTS + (URGENT_PARTS if demands else 0):
+            return None
+        cursor = self._cursor if len(under_way) < PARALLEL_PARTS else None
+        chosen = next_part(missing, under_way, demands, cursor)
+        if chosen is None:
+            return None
+        if chosen.cut is not None:
+            self._parts[chosen.cut].stop = chosen.start
+        return _Part(chosen.start, chosen.stop)
+
+    async def _fetch_part(self, part: _Part, failures: list[Exception]) -> None:
+        try:
+            while part.at < part.stop:
+                try:
+                    async with self._slots.hold(lambda: self.priority):
+                        await self._request(part)
+                except Transient as exc:
+                    pause = self._attempts.failed(exc)
+                    if pause is None:
+                        raise OriginFailed(f"{self._path}: {exc}") from exc
+                    log.info("%s: %s; trying again in %.1f s", self._path, exc, pause)
+                    await trio.sleep(pause)
+        except (MirrorError, CacheError) as exc:
+            failures.append(exc)
+        finally:
+            self._parts.remove(part)
+            self._kick.set()
+
+    async def _request(self, part: _Part) -> None:
+        """Make one request for what is left of a part and write what comes."""
+        everything = part.at == 0 and (self._size is None or part.stop >= self._size)
+        stop = None if everything else part.stop
+        async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
+            await self._check(body)
+            if not self._ranged:
+                # The whole file comes in one answer: this part is the only one from now on.
+                part.at, part.stop = body.start, self._size if self._size is not None else 1 << 62
+            self._kick.set()
+            await self._receive(body, part)
+        if self._size is None:
+            self._size = part.stop = part.at
+            self._held().set_size(self._size)
+
+    async def _check(self, body: Part) -> None:
+        """Hold the answer's headers against the version; learn what the listing did not say."""
+        seen = body.entry
+        if not same_version(self.node, seen):
+            raise VersionChanged(f"{self._path} has changed at the origin")
+        if self._size is None and body.size is not None:
+            self._size = body.size
+            self._held().set_size(body.size)
+        if self._validator is None and seen.validator is not None:
+            self._validator = seen.validator
+            self._learned(self.node, seen)
+        joinable = seen.validator is not None or (seen.mtime_ns is not None and self._size is not None)
+        if not joinable and self._present.total:
+            # Nothing tells whether this answer continues the earlier one: never join them.
+            raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
+        self._ranged = body.ranges and joinable
+
+    async def _receive(self, body: Part, part: _Part) -> None:
+        """Write the body as it comes, up to where another part was given the rest."""
+        gathered: list[Chunk] = []
+        size = 0
+        try:
+            async for chunk in body:
+                gathered.append(chunk)
+                size += len(chunk)
+                if size >= FLUSH or part.at + size >= part.stop:
+                    await self._store(part, gathered, size)
+                    gathered, size = [], 0
+                    if part.at >= part.stop and part.stop != body.stop:
+                        return
+        except Transient:
+            # What came before the break is good: the next try continues behind it.
+            await self._store(part, gathered, size)
+            raise
+        await self._store(part, gathered, size)
+
+    async def _store(self, part: _Part, chunks: list[Chunk], size: int) -> None:
+        if not size:
+            return
+        surplus = part.at + size - part.stop
+        if surplus > 0:
+            chunks[-1] = memoryview(chunks[-1])[: len(chunks[-1]) - surplus]
+            size -= surplus
+        await trio.to_thread.run_sync(self._write, part.at, chunks)
+        part.at += size
+        self.fetched += size
+        self._attempts.progressed()
+        self._wake()
+
+    def _write(self, offset: int, chunks: list[Chunk]) -> None:
+        filler = self._held()
+        for chunk in chunks:
+            filler.write(offset, chunk)
+            offset += len(chunk)

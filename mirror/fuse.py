@@ -1,0 +1,170 @@
+"""The pyfuse3 adapter: types in, types out, errors to errno. Nothing is decided here.
+
+pyfuse3 ends the whole mount on any exception but `FUSEError`, so every handler runs inside
+`_answering`, which turns the leaves of :mod:`mirror.errors` into their errno, and whatever nobody
+expected into EIO and a log line with its traceback.
+
+The kernel's root is node 1; every other FUSE node id, inode number and file handle is the id of a
+row of the index, which is what lets a successor of this process go on where it died.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyfuse3
+
+from cache import CacheError, Kind, Node
+from mirror.errors import MirrorError, NotFound
+from mirror.filesystem import FileSystem
+
+log = logging.getLogger(__name__)
+
+LISTING_CHUNK = 256
+"""Entries read from the index at a time; a reply holds fewer."""
+BLOCK = 512
+PREFERRED_READ = 128 * 1024
+
+
+@contextmanager
+def _answering(what: str, subject: object) -> Iterator[None]:
+    try:
+        yield
+    except NotFound:
+        # Names that are not there are looked up all the time: not worth a line.
+        raise pyfuse3.FUSEError(errno.ENOENT) from None
+    except MirrorError as exc:
+        log.warning("%s %s: %s (%s)", what, subject, exc, errno.errorcode.get(exc.errno, exc.errno))
+        raise pyfuse3.FUSEError(exc.errno) from exc
+    except CacheError as exc:
+        log.error("%s %s: the cache failed: %s", what, subject, exc)
+        raise pyfuse3.FUSEError(errno.EIO) from exc
+    except pyfuse3.FUSEError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - anything else would end the mount
+        log.exception("%s %s: unexpected", what, subject)
+        raise pyfuse3.FUSEError(errno.EIO) from exc
+
+
+class Adapter(pyfuse3.Operations):
+    """One `FileSystem` as pyfuse3 operations."""
+
+    def __init__(
+        self, filesystem: FileSystem, *, uid: int, gid: int, name_timeout: float, absent_timeout: float
+    ) -> None:
+        """Serve ``filesystem``; times in seconds.
+
+        Args:
+            filesystem: what to serve.
+            uid: owner of everything.
+            gid: group of everything.
+            name_timeout: how long the kernel may keep names and attributes unless told otherwise.
+            absent_timeout: how long it may keep the absence of a name.
+        """
+        super().__init__()
+        self._fs = filesystem
+        self._uid = uid
+        self._gid = gid
+        self._name_timeout = name_timeout
+        self._absent_timeout = absent_timeout
+
+    # -- handlers ----------------------------------------------------------------------------
+
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        with _answering("lookup", name):
+            if len(name) > 255:
+                raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+            if name == b".":
+                return self._attributes(self._fs.namespace.node(self._node(parent_inode)))
+            try:
+                text = name.decode()
+                node = await self._fs.lookup(self._node(parent_inode), text)
+            except (NotFound, UnicodeDecodeError):
+                return self._absent()
+            return self._attributes(node)
+        raise AssertionError  # _answering never swallows
+
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        with _answering("getattr", inode):
+            return self._attributes(await self._fs.attributes(self._node(inode)))
+        raise AssertionError
+
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        with _answering("open", inode):
+            if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_APPEND):
+                raise pyfuse3.FUSEError(errno.EROFS)
+            await self._fs.open(self._node(inode))
+            # A node is one version: what the kernel cached of it stays right.
+            return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), keep_cache=True)
+        raise AssertionError
+
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        with _answering("read", fh):
+            return await self._fs.read(fh, off, size)
+        raise AssertionError
+
+    async def release(self, fh: int) -> None:
+        """Nothing is kept for a handle."""
+
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return inode
+
+    async def releasedir(self, fh: int) -> None:
+        """Nothing is kept for a handle."""
+
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        with _answering("readdir", fh):
+            after = start_id
+            while nodes := await self._fs.list_folder(self._node(fh), after, LISTING_CHUNK):
+                for node in nodes:
+                    attributes = self._attributes(node)
+                    if not pyfuse3.readdir_reply(token, node.name.encode(), attributes, node.entry):
+                        return
+                after = nodes[-1].entry
+            return
+
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_namemax = 255
+        return data
+
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        return not mode & os.W_OK
+
+    # -- conversions -------------------------------------------------------------------------
+
+    def _node(self, inode: int) -> int:
+        return self._fs.root.id if inode == pyfuse3.ROOT_INODE else inode
+
+    def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        attributes = pyfuse3.EntryAttributes()
+        is_root = node.id == self._fs.root.id
+        attributes.st_ino = pyfuse3.ROOT_INODE if is_root else pyfuse3.InodeT(node.id)
+        folder = node.kind is Kind.FOLDER
+        attributes.st_mode = pyfuse3.ModeT((stat.S_IFDIR | 0o555) if folder else (stat.S_IFREG | 0o444))
+        attributes.st_nlink = 2 if folder else 1
+        attributes.st_uid = self._uid
+        attributes.st_gid = self._gid
+        attributes.st_size = node.size or 0
+        attributes.st_blksize = PREFERRED_READ
+        attributes.st_blocks = -(-attributes.st_size // BLOCK)
+        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = node.mtime_ns or 0
+        # A file of unknown size may be shown in a listing, not used: the kernel asks again before.
+        timeout = 0.0 if node.size is None and not folder else self._name_timeout
+        attributes.entry_timeout = attributes.attr_timeout = timeout
+        return attributes
+
+    def _absent(self) -> pyfuse3.EntryAttributes:
+        """A reply that the kernel may remember, unlike the error ENOENT."""
+        attributes = pyfuse3.EntryAttributes()
+        attributes.st_ino = pyfuse3.InodeT(0)
+        attributes.entry_timeout = self._absent_timeout
+        return attributes

@@ -1,0 +1,230 @@
+"""The tree of one source: answered from the index, kept as fresh as the TTL promises.
+
+Every question is answered from the local index. Before that, a folder whose listing is older than
+the TTL is listed again (conditionally where the source allows it), and a file that its listing
+cannot vouch for (no size in it) is asked about by itself, each once however many want to know.
+
+Only a fresh answer of the origin removes a name. When the origin cannot be asked, the last listing
+goes on answering, for names in it and for names not in it; without any listing it is an error.
+What changed goes to ``on_change``: whoever told the kernel about a name takes it back there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from cache import Changes, Entry, Kind, Node, Tree
+from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed
+from mirror.flight import SingleFlight
+from mirror.health import OriginHealth
+from mirror.remotes.base import NotModified, Remote
+from mirror.retry import Schedule, retrying
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REVALIDATION = Schedule(tries=2, deadline=5.0)
+"""Patience with an origin while a cached answer stands by."""
+
+
+class Namespace:
+    """Look-ups and listings of one source. Node ids are those of the index."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        remote: Remote,
+        root: Node,
+        *,
+        ttl: float,
+        schedule: Schedule,
+        on_change: Callable[[Changes], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.root = root
+        self.health = OriginHealth(clock)
+        self._tree = tree
+        self._remote = remote
+        self._ttl = ttl
+        self._schedule = schedule
+        self._on_change = on_change
+        self._clock = clock
+        self._listing: SingleFlight[int, None] = SingleFlight()
+        self._asking: SingleFlight[int, Node] = SingleFlight()
+
+    # -- questions ---------------------------------------------------------------------------
+
+    def node(self, node: int) -> Node:
+        """The node of an id, current or superseded; no request is made.
+
+        Raises:
+            NotFound: there is no such node.
+        """
+        known = self._tree.node(node)
+        if known is None:
+            raise NotFound(f"no node {node}")
+        return known
+
+    def path(self, node: Node) -> str:
+        """Path of a node below the source, ``""`` for the root."""
+        return self._tree.path(node.id)
+
+    async def lookup(self, folder: int, name: str) -> Node:
+        """The current node of one name, its size known unless the origin itself does not tell.
+
+        Raises:
+            NotFound: the freshest listing to be had does not have the name.
+            MirrorError: the folder was never listed and cannot be now, or the file's size cannot
+                be learned.
+        """
+        await self.listed(folder)
+        child = self._tree.child(folder, name)
+        if child is None:
+            raise NotFound(name)
+        return await self.fresh(child)
+
+    async def listed(self, folder: int) -> Node:
+        """Make sure that the listing of a folder is as fresh as it can be; returns the folder.
+
+        Raises:
+            NotAFolder: it is a file.
+            NotFound: it is gone.
+            MirrorError: it was never listed and the origin cannot be asked.
+        """
+        node = self.node(folder)
+        if node.kind is not Kind.FOLDER:
+            raise NotAFolder(node.name)
+        if self._fresh_at(node.listed_at):
+            return node
+        await self._revalidated(node.listed_at is not None, partial(self._list_once, node))
+        return self.node(folder)
+
+    def is_fresh(self, folder: int) -> bool:
+        """Whether a folder's listing is within the TTL."""
+        node = self._tree.node(folder)
+        return node is not None and self._fresh_at(node.listed_at)
+
+    async def check_source(self) -> str | None:
+        """Ask the origin for the root's listing now.
+
+        Returns:
+            None, or a sentence: it cannot be asked, and what is cached is served.
+
+        Raises:
+            MirrorError: it cannot be asked, and nothing is cached of it.
+        """
+        root = self.node(self.root.id)
+        if root.listed_at is None:
+            await self._list_once(root, self._schedule)
+            return None
+        try:
+            await self._list_once(root, REVALIDATION)
+        except MirrorError as exc:
+            self.health.failed(exc)
+            return f"{exc}; serving what is cached"
+        return None
+
+    def children(self, folder: int, after: int = 0, limit: int = 1000) -> list[Node]:
+        """Entries of a listed folder in a lasting order; ``after`` is a node's ``entry``."""
+        return self._tree.children(folder, after, limit)
+
+    async def fresh(self, node: Node) -> Node:
+        """The current node of the same name, checked with the origin where the TTL asks for it."""
+        if node.kind is Kind.FOLDER or self._vouched_for(node):
+            return node
+        current = await self._revalidated(node.size is not None, partial(self.ask, node))
+        return node if current is None else current
+
+    async def ask(self, node: Node, schedule: Schedule) -> Node:
+        """Ask the origin about one file now, whatever the TTL; returns its current node.
+
+        Raises:
+            NotFound: the origin says that it is gone.
+            MirrorError: the origin cannot be asked.
+        """
+        return await self._asking.run(node.id, partial(self._stat, node, schedule))
+
+    async def saw(self, node: Node, entry: Entry) -> Node:
+        """Note what an answer's headers said about a file; returns the node they belong to."""
+        current = await self._tree.put_entry(node.parent, entry, self._clock())
+        if current.id != node.id:
+            self._on_change(Changes(added=[], changed=[(node, current)], removed=[]))
+        return current
+
+    async def gone(self, node: Node) -> None:
+        """Note that the origin said 404 or 410 for a file or folder."""
+        await self._tree.remove(node.id)
+        self._on_change(Changes(added=[], changed=[], removed=[node]))
+
+    # -- freshness ---------------------------------------------------------------------------
+
+    def _fresh_at(self, when: float | None) -> bool:
+        return when is not None and self._clock() - when <= self._ttl
+
+    def _vouched_for(self, file: Node) -> bool:
+        """Whether what is known of a file is within the TTL."""
+        if file.size is None:
+            return False
+        if self._fresh_at(file.checked_at):
+            return True
+        folder = self._tree.node(file.parent)
+        return file.listed_size and folder is not None and self._fresh_at(folder.listed_at)
+
+    async def _revalidated(self, cached: bool, ask: Callable[[Schedule], Awaitable[T]]) -> T | None:
+        """The origin's answer, or None when it has none to give and the ``cached`` one stands.
+
+        A refusal (401, 403) or an answer that makes no sense is treated as an outage here: neither
+        says that what was listed before is gone.
+        """
+        if not cached:
+            return await ask(self._schedule)
+        if not self.health.worth_asking():
+            return None
+        try:
+            answer = await ask(REVALIDATION)
+        except NotFound:
+            self.health.answered()
+            raise
+        except MirrorError as exc:
+            self.health.failed(exc)
+            return None
+        self.health.answered()
+        return answer
+
+    async def _list_once(self, folder: Node, schedule: Schedule) -> None:
+        await self._listing.run(folder.id, partial(self._list, folder, schedule))
+
+    async def _list(self, folder: Node, schedule: Schedule) -> None:
+        path = self._tree.path(folder.id)
+        # A listing is as old as the moment it was asked for, not as the moment it arrived.
+        asked_at = self._clock()
+        try:
+            listing = await retrying(schedule, lambda: self._remote.list(path, folder.listing_validator))
+        except NotFound as exc:
+            if folder.id == self.root.id:
+                # A source that is gone as a whole is more likely moved or misconfigured than empty.
+                raise OriginFailed(f"{self._remote.url} is not there any more") from exc
+            await self.gone(folder)
+            raise
+        if isinstance(listing, NotModified):
+            await self._tree.confirm_listing(folder.id, asked_at)
+            return
+        changes = await self._tree.put_listing(
+            folder.id, listing.entries, validator=listing.validator, at=asked_at
+        )
+        if changes:
+            self._on_change(changes)
+
+    async def _stat(self, file: Node, schedule: Schedule) -> Node:
+        path = self._tree.path(file.id)
+        try:
+            entry = await retrying(schedule, lambda: self._remote.stat(path))
+        except NotFound:
+            await self.gone(file)
+            raise
+        return await self.saw(file, entry)

@@ -1,0 +1,91 @@
+"""When to try a failed request again: pure arithmetic, and the one loop that applies it.
+
+Exponential back-off with full jitter, so that many readers of one origin do not come back in step;
+what the origin itself asks for (``Retry-After``) is honoured when it is longer. An operation that
+got nowhere for ``deadline`` seconds is given up: its last error is what the caller sees.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from mirror.errors import OriginFailed, Stalled, Transient
+
+T = TypeVar("T")
+
+JITTER = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long to wait between tries. All values in seconds except `tries`."""
+
+    first: float = 0.1
+    """Upper bound of the first pause."""
+    longest: float = 10.0
+    """No pause is longer, except at the origin's own wish."""
+    tries: int = 6
+    """Attempts in all, without progress in between."""
+    deadline: float = 30.0
+    """Time in all, without progress in between."""
+
+    def pause(self, failures: int, retry_after: float | None, elapsed: float, luck: float) -> float | None:
+        """Seconds to wait after the ``failures``-th failure in a row, or None to give up.
+
+        ``luck`` is a number from 0 to 1. A wish of the origin that lies beyond the deadline is
+        not waited for.
+        """
+        if failures >= self.tries:
+            return None
+        pause = luck * min(self.longest, self.first * 2.0 ** (failures - 1))
+        if retry_after is not None:
+            # On top of its wish a little luck of our own: everyone was told the same moment.
+            pause = max(pause, retry_after + luck * self.first)
+        return None if elapsed + pause > self.deadline else pause
+
+
+class Attempts:
+    """The failures of one operation since it last made progress."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._failures = 0
+        self._since = trio.current_time()
+
+    def progressed(self) -> None:
+        """Bytes arrived: what failed before does not count any more."""
+        if self._failures:
+            self._failures = 0
+        self._since = trio.current_time()
+
+    def failed(self, error: Transient) -> float | None:
+        """Note a failure; returns the seconds to wait before the next try, None to give up."""
+        self._failures += 1
+        elapsed = trio.current_time() - self._since
+        return self._schedule.pause(self._failures, error.retry_after, elapsed, JITTER.random())
+
+
+async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]]) -> T:
+    """Run ``operation`` until it succeeds, fails for good, or the schedule is used up.
+
+    Raises:
+        OriginFailed: the last transient failure, once no try is left.
+        Stalled: the deadline passed while a request was under way.
+        MirrorError: any other failure of the operation, at once.
+    """
+    attempts = Attempts(schedule)
+    with trio.move_on_after(schedule.deadline):
+        while True:
+            try:
+                return await operation()
+            except Transient as exc:
+                pause = attempts.failed(exc)
+                if pause is None:
+                    raise OriginFailed(str(exc)) from exc
+            await trio.sleep(pause)
+    raise Stalled(f"no answer within {schedule.deadline:g} s")

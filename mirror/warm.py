@@ -1,0 +1,191 @@
+"""Fetching ahead of use: everything that matches, into the cache, mounted or not.
+
+The tree is listed and fetched at the same time: one task lists folder after folder and hands
+matching files to a fixed number of fetching tasks over a short channel, so memory does not grow
+with the tree. What is complete already costs one look into the index; an interrupted run goes on
+where its parts ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from cache import Kind, Node
+from mirror.engine import Engine, open_engine
+from mirror.errors import MirrorError, OriginFailed, Stalled
+from mirror.fetch import Priority
+from mirror.patterns import Patterns
+
+REPORT_INTERVAL = 0.1
+"""Seconds between two reports of progress."""
+GIVE_UP_AFTER = 10
+"""Files in a row that failed because the origin does not answer: the rest would fail too."""
+WARM_TTL = 0.0
+"""Every folder is listed anew, once: warming is asked for to have what is there now."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is. Totals grow while `listing` is True."""
+
+    files_done: int = 0
+    """Files that are complete in the cache."""
+    files_total: int = 0
+    """Files that match, as far as they are known."""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    files_fetched: int = 0
+    """Files that were not complete before this run."""
+    bytes_fetched: int = 0
+    """Bytes that came over the network in this run."""
+    failed: int = 0
+    listing: bool = True
+
+
+@dataclass(slots=True)
+class Summary(Progress):
+    """The end of a run."""
+
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Path and reason of each file or folder that could not be had."""
+    elapsed: float = 0.0
+    """Seconds."""
+
+    @property
+    def ok(self) -> bool:
+        """Everything that matches is in the cache."""
+        return not self.failed and not self.listing
+
+
+async def warm(
+    source: str,
+    patterns: Sequence[str],
+    cache_folder: Path,
+    *,
+    jobs: int,
+    deadline: float,
+    report: Callable[[Progress], None],
+) -> Summary:
+    """Fetch every file of ``source`` that matches one of ``patterns`` (none: all of them).
+
+    Args:
+        source: the source URL.
+        patterns: globs on the path below the source, as :mod:`mirror.patterns` defines them.
+        cache_folder: the cache to fill.
+        jobs: files fetched at once.
+        deadline: seconds without a byte after which a request counts as stalled.
+        report: called with the progress now and then, and once at the end.
+
+    Raises:
+        UsageError: the source or a pattern cannot mean anything.
+        MirrorError: the source's root can neither be listed nor is it cached, or the origin
+            stopped answering in the middle.
+        cache.CacheError: the cache cannot be used.
+    """
+    run = _Run(Patterns(patterns), report)
+    started = trio.current_time()
+    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:
+        await engine.namespace.check_source()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run.report_now_and_then, engine)
+            await run.everything(engine, jobs)
+            nursery.cancel_scope.cancel()
+        await engine.cache.objects.sync()
+        run.summary.bytes_fetched = engine.fetcher.bytes_fetched
+    run.summary.elapsed = trio.current_time() - started
+    report(run.summary)
+    return run.summary
+
+
+class _Run:
+    """One run's own state."""
+
+    def __init__(self, patterns: Patterns, report: Callable[[Progress], None]) -> None:
+        self.summary = Summary()
+        self._patterns = patterns
+        self._report = report
+        self._failures_in_a_row = 0
+
+    async def report_now_and_then(self, engine: Engine) -> None:
+        while True:
+            await trio.sleep(REPORT_INTERVAL)
+            self.summary.bytes_fetched = engine.fetcher.bytes_fetched
+            self._report(self.summary)
+
+    async def everything(self, engine: Engine, jobs: int) -> None:
+        send, receive = trio.open_memory_channel[tuple[str, Node]](jobs)
+        gave_up: list[MirrorError] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._list_all, engine, send)
+            for _ in range(jobs):
+                nursery.start_soon(self._fetch_all, engine, receive.clone(), nursery.cancel_scope, gave_up)
+            receive.close()
+        if gave_up:
+            raise gave_up[0]
+
+    async def _list_all(self, engine: Engine, send: trio.MemorySendChannel[tuple[str, Node]]) -> None:
+        folders = [("", engine.namespace.root.id)]
+        async with send:
+            while folders:
+                path, folder = folders.pop()
+                try:
+                    await engine.namespace.listed(folder)
+                except MirrorError as exc:
+                    self._failed(path or "/", exc)
+                    continue
+                below: list[tuple[str, int]] = []
+                after = 0
+                while nodes := engine.namespace.children(folder, after):
+                    after = nodes[-1].entry
+                    for node in nodes:
+                        child = f"{path}/{node.name}" if path else node.name
+                        if node.kind is Kind.FOLDER:
+                            if self._patterns.may_match_below(child):
+                                below.append((child, node.id))
+                        elif self._patterns.matches(child):
+                            self.summary.files_total += 1
+                            self.summary.bytes_total += node.size or 0
+                            await send.send((child, node))
+                folders.extend(reversed(below))
+        self.summary.listing = False
+
+    async def _fetch_all(
+        self,
+        engine: Engine,
+        receive: trio.MemoryReceiveChannel[tuple[str, Node]],
+        scope: trio.CancelScope,
+        gave_up: list[MirrorError],
+    ) -> None:
+        async with receive:
+            async for path, listed in receive:
+                try:
+                    await self._fetch(engine, listed)
+                except MirrorError as exc:
+                    self._failed(path, exc)
+                    origin = isinstance(exc, OriginFailed | Stalled)
+                    self._failures_in_a_row = self._failures_in_a_row + 1 if origin else 0
+                    if self._failures_in_a_row >= GIVE_UP_AFTER:
+                        gave_up.append(OriginFailed(f"{exc}; gave up after {GIVE_UP_AFTER} files in a row"))
+                        scope.cancel()
+                        return
+                else:
+                    self._failures_in_a_row = 0
+
+    async def _fetch(self, engine: Engine, listed: Node) -> None:
+        node = listed
+        if node.size is None:
+            node = await engine.namespace.fresh(node)
+            self.summary.bytes_total += node.size or 0
+        if not engine.cache.objects.state(node).complete:
+            await engine.fetcher.whole(node, Priority.WARM)
+            self.summary.files_fetched += 1
+        self.summary.files_done += 1
+        self.summary.bytes_done += node.size or 0
+
+    def _failed(self, path: str, why: MirrorError) -> None:
+        self.summary.failed += 1
+        self.summary.failures.append((path, str(why)))

@@ -1,0 +1,78 @@
+"""What the worker tells the kernel by itself: names to forget, backing files to take back.
+
+Notifications may wait in the kernel for whoever holds the name, so they are sent from a thread and
+nothing waits for them. Their order is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import pyfuse3
+import trio
+
+from cache import Changes, Node
+from mirror.keeper.control import Registrar
+
+log = logging.getLogger(__name__)
+
+BATCH = 512
+"""Notifications sent in one visit to a thread."""
+
+
+class Kernel:
+    """The kernel's side of one mount, as far as the worker may reach it."""
+
+    def __init__(self, registrar: Registrar) -> None:
+        self._registrar = registrar
+        self._names: deque[tuple[int, bytes]] = deque()
+        self._wake = trio.Event()
+        self.root: Node | None = None
+        self.children: Callable[[int, int], list[Node]] = lambda _folder, _after: []
+
+    def register(self, node: Node, fd: int) -> None:
+        """Give the kernel the backing file of a complete node; opens answered later use it."""
+        self._registrar.register(node.id, fd)
+
+    def changed(self, changes: Changes) -> None:
+        """Take back what is not true any more."""
+        for node in changes.added:
+            self._forget(node.parent, node.name)  # its absence may be remembered
+        for old, _ in changes.changed:
+            self._forget(old.parent, old.name)
+            self._registrar.retire(old.id)
+        for node in changes.removed:
+            self._forget(node.parent, node.name)
+            self._registrar.retire(node.id)
+
+    def forget_folder(self, folder: int) -> None:
+        """Take back every name in a folder."""
+        after = 0
+        while nodes := self.children(folder, after):
+            for node in nodes:
+                self._forget(node.parent, node.name)
+            after = nodes[-1].entry
+
+    def _forget(self, folder: int, name: str) -> None:
+        inode = pyfuse3.ROOT_INODE if self.root is not None and folder == self.root.id else folder
+        self._names.append((inode, name.encode()))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send notifications for as long as the mount lives."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._names:
+                batch = [self._names.popleft() for _ in range(min(BATCH, len(self._names)))]
+                await trio.to_thread.run_sync(_send, batch)
+
+
+def _send(batch: list[tuple[int, bytes]]) -> None:
+    for inode, name in batch:
+        try:
+            pyfuse3.invalidate_entry(pyfuse3.InodeT(inode), pyfuse3.FileNameT(name))
+        except OSError as exc:  # the kernel does not know the name
+            log.debug("forget %d/%r: %s", inode, name, exc)

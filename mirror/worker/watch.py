@@ -1,0 +1,72 @@
+"""Keeping the kernel's view fresh without making it ask.
+
+Names and attributes are given to the kernel for a long time, so that a warm epoch costs no look-up.
+In return every folder the kernel may know is watched: when its listing outlives the TTL it is
+listed again in the background, and what changed is taken back from the kernel. A folder that has
+not been used for long, or too many to keep listing, lapses instead: all its names are taken back,
+and the next use of one of them comes to us and is answered freshly. Either way nobody sees an
+answer older than the TTL plus the time of one listing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+import trio
+
+from mirror.errors import MirrorError
+from mirror.namespace import Namespace
+
+log = logging.getLogger(__name__)
+
+KEPT = 256
+"""Folders that are listed again in the background; the least recently used beyond it lapse."""
+IDLE_TTLS = 10
+"""A folder that reached us for this many TTLs no more lapses (the kernel may still use it)."""
+TICK = 1.0
+"""Seconds between looks; a fraction of the TTL where that is shorter."""
+
+
+class Watch:
+    """The folders whose names the kernel may hold."""
+
+    def __init__(self, namespace: Namespace, ttl: float, take_back: Callable[[int], None]) -> None:
+        """Watch over folders; ``take_back(folder)`` makes the kernel forget all names in one."""
+        self._namespace = namespace
+        self._ttl = ttl
+        self._take_back = take_back
+        self._used: OrderedDict[int, float] = OrderedDict()  # folder → last use, trio time
+
+    def used(self, folder: int) -> None:
+        """The kernel was told about names in this folder."""
+        self._used[folder] = trio.current_time()
+        self._used.move_to_end(folder)
+
+    async def run(self) -> None:
+        """Refresh and lapse for as long as the mount lives; returns at once for an endless TTL."""
+        if self._ttl == float("inf"):
+            return
+        while True:
+            await trio.sleep(min(TICK, max(self._ttl / 4, 0.05)))
+            await self._round()
+
+    async def _round(self) -> None:
+        idle_since = trio.current_time() - IDLE_TTLS * self._ttl
+        surplus = len(self._used) - KEPT
+        for position, (folder, used) in enumerate(list(self._used.items())):
+            if self._namespace.is_fresh(folder):
+                continue
+            if position < surplus or used < idle_since:
+                self._lapse(folder)
+                continue
+            try:
+                await self._namespace.listed(folder)
+            except MirrorError as exc:
+                log.info("folder %d is watched no more: %s", folder, exc)
+                self._lapse(folder)
+
+    def _lapse(self, folder: int) -> None:
+        self._used.pop(folder, None)
+        self._take_back(folder)

@@ -1,0 +1,50 @@
+"""What can go wrong in the local store.
+
+sqlite3 and OSError never leave this package: they become one of these where they enter, ``from exc``.
+
+    CacheError
+    ├── CacheUnusable   this folder cannot be a cache (or not for this user or program)
+    ├── CacheFull       no space or quota is left for the bytes (ENOSPC, EDQUOT)
+    └── CacheBroken     the disk or the index failed (EIO, a damaged index)
+
+None of them says anything about an origin: where it still answers, a reader can be served past the
+cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+
+class CacheError(Exception):
+    """Base of every expected failure of the store; ``str()`` is one line."""
+
+
+class CacheUnusable(CacheError):
+    """The folder cannot be used as a cache; the message says why and what to do next."""
+
+
+class CacheFull(CacheError):
+    """The file system of the cache, or the user's quota on it, is used up."""
+
+
+class CacheBroken(CacheError):
+    """The disk or the index failed: what was asked for did not happen."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def of_os(exc: OSError, what: str) -> CacheError:
+    """The error to raise from ``exc``, which happened while doing ``what`` ("write …")."""
+    if exc.errno in _FULL:
+        return CacheFull(f"cannot {what}: {exc.strerror}")
+    return CacheBroken(f"cannot {what}: {exc.strerror or exc}")
+
+
+def of_sqlite(exc: sqlite3.Error, what: str) -> CacheError:
+    """The error to raise from ``exc``, which happened while doing ``what`` ("read the index")."""
+    if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return CacheFull(f"cannot {what}: the disk is full")
+    return CacheBroken(f"cannot {what}: {exc}")

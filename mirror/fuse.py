@@ -55,7 +55,7 @@ class Adapter(pyfuse3.Operations):
     """One `FileSystem` as pyfuse3 operations."""
 
     def __init__(
-        self, filesystem: FileSystem, *, uid: int, gid: int, name_timeout: float, absent_timeout: float
+        self, filesystem: FileSystem, *, uid: int, gid: int, name_timeout: float, ttl: float
     ) -> None:
         """Serve ``filesystem``; times in seconds.
 
@@ -64,14 +64,14 @@ class Adapter(pyfuse3.Operations):
             uid: owner of everything.
             gid: group of everything.
             name_timeout: how long the kernel may keep names and attributes unless told otherwise.
-            absent_timeout: how long it may keep the absence of a name.
+            ttl: how long it may keep what nothing will tell us the change of.
         """
         super().__init__()
         self._fs = filesystem
         self._uid = uid
         self._gid = gid
         self._name_timeout = name_timeout
-        self._absent_timeout = absent_timeout
+        self._ttl = ttl
 
     # -- handlers ----------------------------------------------------------------------------
 
@@ -157,8 +157,11 @@ class Adapter(pyfuse3.Operations):
         attributes.st_blksize = PREFERRED_READ
         attributes.st_blocks = -(-attributes.st_size // BLOCK)
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = node.mtime_ns or 0
-        # A file of unknown size may be shown in a listing, not used: the kernel asks again before.
-        timeout = 0.0 if node.size is None and not folder else self._name_timeout
+        timeout = self._name_timeout
+        if not folder and node.size is None:
+            timeout = 0.0  # may be shown in a listing, not used: the kernel asks again before
+        elif not folder and not node.listed_size:
+            timeout = min(timeout, self._ttl)  # no listing will tell of a change: ask again
         attributes.entry_timeout = attributes.attr_timeout = timeout
         return attributes
 
@@ -166,5 +169,5 @@ class Adapter(pyfuse3.Operations):
         """A reply that the kernel may remember, unlike the error ENOENT."""
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = pyfuse3.InodeT(0)
-        attributes.entry_timeout = self._absent_timeout
+        attributes.entry_timeout = min(self._ttl, self._name_timeout)
         return attributes

@@ -122,6 +122,12 @@ class Fill:
         """The most urgent reason for this fill."""
         return min((waiter.priority for waiter in self._waiters), default=self._priority)
 
+    def raise_priority(self, priority: Priority) -> None:
+        """Somebody more urgent wants it, without waiting here."""
+        if priority < self._priority:
+            self._priority = priority
+            self._slots.reconsider()
+
     async def wait(self, start: int, stop: int) -> None:
         """Wait until the bytes ``start`` to ``stop`` are present.
 

@@ -16,23 +16,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cache import Kind  # FILE, FOLDER
+from cache import Entry, Kind
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a source says about one name."""
-
-    name: str
-    kind: Kind
-    size: int | None = None
-    """Bytes; None when the listing does not say (folders: always None)."""
-    mtime_ns: int | None = None
-    """Nanoseconds since the epoch, UTC; None when unknown."""
-    mtime_resolution_ns: int = 1_000_000_000
-    """How exact ``mtime_ns`` is: an nginx HTML listing has whole minutes, HTTP headers whole seconds."""
-    validator: str | None = None
-    """A strong validator (``etag:"abc"``, ``generation:7``…), or None; weak ETags are never kept."""
+__all__ = ["Entry", "Kind", "Listing", "NotModified", "Part", "Remote"]
 
 
 @dataclass(frozen=True, slots=True)

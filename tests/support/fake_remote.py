@@ -1,0 +1,144 @@
+"""A source in memory whose faults and timing a test decides.
+
+Only for what a real server cannot be made to show: the exact moment of a change, a failure at a
+given byte, an answer that waits for the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from cache import Entry, Kind
+from mirror.errors import MirrorError, NotFound, Transient, VersionChanged
+from mirror.remotes.base import Listing, NotModified
+
+MTIME = 1_700_000_000_000_000_000
+
+
+@dataclass
+class Source:
+    """One file of the source."""
+
+    data: bytes
+    validator: str | None = 'etag:"1"'
+    mtime_ns: int | None = MTIME
+    size_listed: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that arrived."""
+
+    kind: str
+    path: str
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass
+class FakePart:
+    """The body of one answer, delivered in chunks of the test's size."""
+
+    remote: FakeRemote
+    source: Source
+    entry: Entry
+    start: int
+    stop: int | None
+    size: int | None
+    ranges: bool
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        at = self.start
+        end = len(self.source.data) if self.stop is None else self.stop
+        while at < end:
+            await self.remote.gate.wait()
+            if self.remote.break_at is not None and at >= self.remote.break_at:
+                self.remote.break_at = None
+                raise Transient("the connection broke")
+            chunk = self.source.data[at : min(end, at + self.remote.chunk)]
+            at += len(chunk)
+            self.remote.delivered += len(chunk)
+            yield chunk
+            await trio.lowlevel.checkpoint()
+
+
+@dataclass
+class FakeRemote:
+    """Implements `mirror.remotes.base.Remote` over a dictionary."""
+
+    files: dict[str, Source] = field(default_factory=dict)
+    url: str = "fake://source/"
+    ranges: bool = True
+    lengths: bool = True
+    chunk: int = 65536
+    fault: MirrorError | None = None
+    """Raised by every request while set."""
+    break_at: int | None = None
+    """The first body that reaches this byte breaks there, once."""
+
+    def __post_init__(self) -> None:
+        self.requests: list[Request] = []
+        self.delivered = 0
+        self.gate = trio.Event()
+        self.gate.set()
+
+    def count(self, kind: str) -> int:
+        return sum(request.kind == kind for request in self.requests)
+
+    def _note(self, request: Request) -> None:
+        self.requests.append(request)
+        if self.fault is not None:
+            raise self.fault
+
+    async def list(self, path: str, validator: str | None = None) -> Listing | NotModified:
+        self._note(Request("list", path))
+        await trio.lowlevel.checkpoint()
+        prefix = f"{path}/" if path else ""
+        entries: dict[str, Entry] = {}
+        for name, source in sorted(self.files.items()):
+            if not name.startswith(prefix):
+                continue
+            first, slash, _ = name[len(prefix) :].partition("/")
+            if slash:
+                entries[first] = Entry(first, Kind.FOLDER)
+            else:
+                size = len(source.data) if source.size_listed else None
+                entries[first] = Entry(first, Kind.FILE, size, source.mtime_ns)
+        if not entries and path:
+            raise NotFound(path)
+        return Listing(list(entries.values()))
+
+    async def stat(self, path: str) -> Entry:
+        self._note(Request("stat", path))
+        await trio.lowlevel.checkpoint()
+        return self._entry(path)
+
+    def _entry(self, path: str) -> Entry:
+        source = self.files.get(path)
+        if source is None:
+            raise NotFound(path)
+        size = len(source.data) if self.lengths else None
+        return Entry(path.rpartition("/")[2], Kind.FILE, size, source.mtime_ns, validator=source.validator)
+
+    @asynccontextmanager
+    async def open_part(
+        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+    ) -> AsyncIterator[FakePart]:
+        self._note(Request("part", path, start, stop))
+        await trio.lowlevel.checkpoint()
+        entry = self._entry(path)
+        source = self.files[path]
+        if validator is not None and source.validator is not None and validator != source.validator:
+            raise VersionChanged(path)
+        if not self.ranges:
+            start, stop = 0, None
+        if stop is None and self.lengths:
+            stop = len(source.data)
+        yield FakePart(self, source, entry, start, stop, entry.size, self.ranges)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,36 @@
+"""Numbers for people: bytes, rates and times, short enough for a column."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(count: float) -> str:
+    """Bytes with three digits: ``0 B``, ``999 B``, ``1.46 KiB``, ``23.4 GiB``."""
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    digits = 0 if unit == 0 or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def rate(count: float, seconds: float) -> str:
+    """Bytes a second in MB/s (10^6, as disks and links are sold); ``-`` for no time at all."""
+    return f"{count / seconds / 1e6:,.0f} MB/s" if seconds > 0 else "-"
+
+
+def time(seconds: float) -> str:
+    """A span: ``0.4 s``, ``59 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: int, what: str) -> str:
+    """``1 file``, ``4,000 files``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

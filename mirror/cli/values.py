@@ -1,0 +1,140 @@
+"""The values a user writes: durations, sizes, and the list behind ``-o``. Pure; errors are one line.
+
+One parser serves the option and its spelling in ``-o`` (``--open-wait-size 16M``, ``-o open_wait_size=16M``),
+so that a line of fstab can say everything that a command line can.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import click
+
+from mirror.errors import UsageError
+
+T = TypeVar("T")
+
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-zA-Z]*)\s*", re.ASCII)
+
+
+def duration(text: str) -> float:
+    """Seconds: ``90``, ``1.5``, ``500ms``, ``5m``, ``1h``, ``2d``, or ``inf`` for ever.
+
+    Raises ValueError with a line that says what is understood.
+    """
+    if text.strip().lower() in {"inf", "infinite", "forever"}:
+        return math.inf
+    match = _NUMBER.fullmatch(text)
+    if match is None or match[2].lower() not in _SECONDS:
+        raise ValueError(
+            f"{text!r} is no duration: write seconds, or a number with ms, s, m, h, d or w, or inf"
+        )
+    return float(match[1]) * _SECONDS[match[2].lower()]
+
+
+def size(text: str) -> int:
+    """Bytes: ``4096``, ``64K``, ``16M``, ``1.5G``, ``16MiB``; units are powers of 1024.
+
+    Raises ValueError with a line that says what is understood.
+    """
+    match = _NUMBER.fullmatch(text)
+    unit = match[2].lower().removesuffix("ib") if match else ""
+    if match is None or unit not in _POWERS:
+        raise ValueError(f"{text!r} is no size: write bytes, or a number with K, M, G or T")
+    return int(float(match[1]) * 1024 ** _POWERS[unit])
+
+
+def option_value(
+    parse: Callable[[str], T],
+) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
+    """Make one of the parsers above the callback of a click option; its ValueError names the option then."""
+
+    def callback(context: click.Context, option: click.Parameter, text: str | None) -> T | None:
+        try:
+            return None if text is None else parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, option) from error
+
+    return callback
+
+
+DURATION = option_value(duration)
+SIZE = option_value(size)
+
+# Words of fstab that speak to mount(8), systemd or the boot, not to a file system. ``rw`` is what mount(8)
+# says by default; a mount of ours is read-only whatever is said.
+_NOISE = frozenset(
+    {
+        "auto",
+        "noauto",
+        "defaults",
+        "nofail",
+        "user",
+        "nouser",
+        "users",
+        "owner",
+        "group",
+        "_netdev",
+        "ro",
+        "rw",
+    }
+    | {"default_permissions"}
+)
+_NOISE_PREFIXES = ("x-", "comment=", "uhelper=", "helper=")
+_OURS = frozenset(
+    {"cache", "open", "open_wait_size", "ttl", "deadline", "read_ahead", "backing_limit", "spin", "log_file"}
+)
+# Words the kernel takes with a value; what else has a '=' is a misspelt setting of ours.
+_KERNEL_KEYS = frozenset(
+    {"context", "fscontext", "defcontext", "rootcontext", "max_read", "fsname", "subtype"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What the ``-o`` lists of one command line say."""
+
+    kernel: tuple[str, ...] = ()
+    """Options for the kernel, as written, each once; the keeper refuses those it does not know."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Settings of ours by the name of their long option, ``-`` written ``_``; the last one counts."""
+    passthrough: bool = True
+    """False with ``no_passthrough``."""
+
+
+def mount_options(lists: Iterable[str]) -> MountOptions:
+    r"""Read the values of all ``-o``: comma separated, ``\,`` for a comma within a value.
+
+    Raises UsageError for a setting that does not exist or has no value.
+    """
+    kernel: dict[str, None] = {}
+    settings: dict[str, str] = {}
+    passthrough = True
+    for word in (word for text in lists for word in _split(text)):
+        key, equals, value = word.partition("=")
+        key = key.replace("-", "_")
+        if word in _NOISE or word.startswith(_NOISE_PREFIXES):
+            continue
+        if word in {"no_passthrough", "passthrough"}:
+            passthrough = word == "passthrough"
+        elif key in _OURS:
+            if not value:
+                raise UsageError(f"-o {key} needs a value: write {key}=…")
+            settings[key] = value
+        elif equals and key not in _KERNEL_KEYS:
+            known = ", ".join(sorted(_OURS))
+            raise UsageError(f"-o {word}: there is no setting {key!r}; there are {known}")
+        else:
+            kernel[word] = None
+    return MountOptions(tuple(kernel), settings, passthrough)
+
+
+def _split(text: str) -> list[str]:
+    words = (word.replace("\\,", ",").strip() for word in re.split(r"(?<!\\),", text))
+    return [word for word in words if word]

@@ -1,0 +1,177 @@
+"""``mirror warm``: fetch ahead of use, show how far it is, and say exactly what is missing at the end.
+
+A signal cancels the run in an orderly way (parts that were fetched stay, and the next run goes on there);
+a second one ends the process at once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mirror.cli import human
+from mirror.cli.folders import usable_cache
+from mirror.cli.values import DURATION
+from mirror.errors import MirrorError, SetupError, UsageError
+
+if TYPE_CHECKING:
+    from mirror.warm import Progress, Summary
+
+SHOWN_FAILURES = 10
+"""So many of the failures are printed; ``--json`` has all of them."""
+
+EXAMPLES = """\b
+Examples:
+  mirror warm https://data.example.org/imagenet/
+  mirror warm https://data.example.org/imagenet/ 'train/**/*.tar' labels
+  mirror warm --cache /nvme/cache --jobs 16 --json https://data.example.org/ > summary.json
+
+\b
+Patterns are compared with the path below SOURCE (quote them, or the shell reads them first):
+  *  ?  [a-z]   within one name
+  **            any number of folders
+  labels        a folder's name: everything below it
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("source")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.option(
+    "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the cache, as for mount."
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Files fetched at once.",
+)
+@click.option(
+    "--deadline",
+    callback=DURATION,
+    default="30",
+    show_default=True,
+    metavar="SECONDS",
+    help="A request that brings no byte for so long has failed.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def warm(
+    source: str,
+    patterns: tuple[str, ...],
+    cache: Path | None,
+    jobs: int,
+    deadline: float,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Fetch every file of SOURCE that matches a PATTERN into the cache; all files without one.
+
+    Works mounted or not, and goes on where it was stopped. Exit code 0 only when all of it is there.
+    """
+    if deadline <= 0:
+        raise UsageError("--deadline must be above 0")
+    from mirror.cli.progress import reporter
+    from mirror.remotes import canonical
+
+    url = canonical(source)
+    folder = usable_cache(cache)
+    with reporter(quiet=quiet) as report:
+        outcome = _run(url, patterns, folder, jobs, deadline, report)
+    if isinstance(outcome, signal.Signals):
+        click.echo("mirror: stopped; what was fetched is kept, run the same again to go on", err=True)
+        sys.exit(128 + outcome)
+    if as_json:
+        click.echo(as_document(outcome))
+    elif not quiet:
+        click.echo(sentence(outcome))
+    for path, reason in outcome.failures[:SHOWN_FAILURES]:
+        click.echo(f"mirror: {path}: {reason}", err=True)
+    if (hidden := len(outcome.failures) - SHOWN_FAILURES) > 0:
+        click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
+    if patterns and not outcome.files_total and not outcome.failed:
+        raise MirrorError(
+            f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm --help' for patterns"
+        )
+    sys.exit(0 if outcome.ok else 1)
+
+
+def _run(
+    url: str,
+    patterns: Sequence[str],
+    cache: Path,
+    jobs: int,
+    deadline: float,
+    report: Callable[[Progress], None],
+) -> Summary | signal.Signals:
+    """Warm on a trio run of its own; returns the signal instead when one stopped it."""
+    import trio
+
+    from cache import CacheError
+    from mirror.warm import warm as fetch
+
+    outcome: Summary | MirrorError | signal.Signals | None = None
+
+    async def stop_at_signal(scope: trio.CancelScope) -> None:
+        nonlocal outcome
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                outcome = signal.Signals(number)
+                break
+        # Outside the receiver: from here on another signal has its usual, sudden effect.
+        scope.cancel()
+
+    async def run() -> None:
+        nonlocal outcome
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_at_signal, nursery.cancel_scope)
+            try:
+                outcome = await fetch(url, patterns, cache, jobs=jobs, deadline=deadline, report=report)
+            except MirrorError as error:
+                outcome = error
+            except CacheError as error:
+                outcome = SetupError(str(error))
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+    if outcome is None or isinstance(outcome, MirrorError):
+        raise outcome or MirrorError("the run ended without a result")
+    return outcome
+
+
+def as_document(summary: Summary) -> str:
+    """The summary as one JSON object; bytes, seconds, and each failure with its path and reason."""
+    document = asdict(summary) | {
+        "ok": summary.ok,
+        "failures": [{"path": path, "reason": reason} for path, reason in summary.failures],
+    }
+    del document["listing"]
+    return json.dumps(document, indent=2)
+
+
+def sentence(summary: Summary) -> str:
+    """The end of a run in one line."""
+    there = summary.files_done - summary.files_fetched
+    parts = []
+    if summary.files_fetched or not there:
+        rate = human.rate(summary.bytes_fetched, summary.elapsed)
+        parts.append(
+            f"{human.count(summary.files_fetched, 'file')} fetched "
+            f"({human.size(summary.bytes_fetched)} in {human.time(summary.elapsed)}, {rate})"
+        )
+    if there:
+        parts.append(f"{human.count(there, 'file')} already there")
+    if summary.failed:
+        parts.append(f"{summary.failed:,} FAILED")
+    total = f"{human.count(summary.files_total, 'file')}, {human.size(summary.bytes_total)}"
+    return f"{total}: {', '.join(parts)}"

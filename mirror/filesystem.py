@@ -114,7 +114,7 @@ class FileSystem:
         else:
             self._fetcher.start(file, Priority.DEMAND)
 
-    async def read(self, node: int, offset: int, size: int) -> bytes:
+    async def read(self, node: int, offset: int, size: int) -> bytes | bytearray:
         """Bytes of a file; fewer than ``size`` only at its end.
 
         Raises:

@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from cache import Kind, Node
+from mirror.background import background
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, OriginFailed, Stalled
 from mirror.fetch import Priority
@@ -90,10 +91,9 @@ async def warm(
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:
         await engine.namespace.check_source()
-        async with trio.open_nursery() as nursery:
+        async with background() as nursery:
             nursery.start_soon(run.report_now_and_then, engine)
             await run.everything(engine, jobs)
-            nursery.cancel_scope.cancel()
         await engine.cache.objects.sync()
         run.summary.bytes_fetched = engine.fetcher.bytes_fetched
     run.summary.elapsed = trio.current_time() - started

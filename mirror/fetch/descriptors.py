@@ -31,7 +31,7 @@ class Descriptors:
         self._objects = objects
         self._open: OrderedDict[int, _Descriptor] = OrderedDict()
 
-    async def read(self, node: Node, start: int, stop: int) -> bytes | None:
+    async def read(self, node: Node, start: int, stop: int) -> bytearray | None:
         """The bytes of a range that is present, or None when the object cannot be opened."""
         descriptor = self._open.get(node.id)
         if descriptor is None:
@@ -70,7 +70,7 @@ class _Descriptor:
         self._readers = 0
         self._closing = False
 
-    async def read(self, offset: int, size: int) -> bytes | None:
+    async def read(self, offset: int, size: int) -> bytearray | None:
         """Exactly ``size`` bytes, or None: the file is shorter than it should be."""
         data = bytearray(size)
         done = self._cached(data, offset)
@@ -82,7 +82,7 @@ class _Descriptor:
                 self._readers -= 1
                 if self._closing:
                     self.close()
-        return bytes(data) if done == size else None
+        return data if done == size else None
 
     def _cached(self, data: bytearray, offset: int) -> int:
         """Read what the page cache has, without waiting for the disk."""

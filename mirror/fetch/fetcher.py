@@ -17,6 +17,7 @@ from functools import partial
 import trio
 
 from cache import Node, Objects, same_version
+from mirror.background import background
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, Stalled, VersionChanged
 from mirror.fetch.ahead import ReadAhead
 from mirror.fetch.descriptors import Descriptors
@@ -123,7 +124,7 @@ class Fetcher:
         if not self.complete(node):
             await self.start(node, priority).whole(priority)
 
-    async def read(self, node: Node, offset: int, size: int) -> bytes:
+    async def read(self, node: Node, offset: int, size: int) -> bytes | bytearray:
         """Up to ``size`` bytes at ``offset``: fewer only at the end of the file.
 
         Raises:
@@ -157,6 +158,10 @@ class Fetcher:
             if neighbour.id not in self._fills and not self._objects.state(neighbour).complete:
                 self.counters.fetched_ahead += 1
                 self.start(neighbour, Priority.AHEAD)
+
+    def close(self) -> None:
+        """Close the objects kept open for readers."""
+        self._descriptors.close()
 
     # -- life of a fill ----------------------------------------------------------------------
 
@@ -237,10 +242,9 @@ async def open_fetcher(
     ``completed(node, fd)`` is called for every object that becomes complete or is opened complete;
     it must not keep ``fd``.
     """
-    async with trio.open_nursery() as nursery:
+    async with background() as nursery:
         fetcher = Fetcher(nursery, objects, remote, namespace, schedule, completed)
         try:
             yield fetcher
         finally:
-            nursery.cancel_scope.cancel()
-            fetcher._descriptors.close()  # noqa: SLF001 - this function is the fetcher's owner
+            fetcher.close()

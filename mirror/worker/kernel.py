@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
 
 import pyfuse3
 import trio
 
 from cache import Changes, Node
 from mirror.keeper.control import Registrar
+from mirror.namespace import Namespace
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ class Kernel:
         self._registrar = registrar
         self._names: deque[tuple[int, bytes]] = deque()
         self._wake = trio.Event()
-        self.root: Node | None = None
-        self.children: Callable[[int, int], list[Node]] = lambda _folder, _after: []
+        self.namespace: Namespace | None = None
+        """Set once the source is open; nothing was told to the kernel before."""
 
     def register(self, node: Node, fd: int) -> None:
         """Give the kernel the backing file of a complete node; opens answered later use it."""
@@ -49,14 +49,16 @@ class Kernel:
 
     def forget_folder(self, folder: int) -> None:
         """Take back every name in a folder."""
+        assert self.namespace is not None, "folders are watched only while serving"
         after = 0
-        while nodes := self.children(folder, after):
+        while nodes := self.namespace.children(folder, after):
             for node in nodes:
                 self._forget(node.parent, node.name)
             after = nodes[-1].entry
 
     def _forget(self, folder: int, name: str) -> None:
-        inode = pyfuse3.ROOT_INODE if self.root is not None and folder == self.root.id else folder
+        is_root = self.namespace is not None and folder == self.namespace.root.id
+        inode = pyfuse3.ROOT_INODE if is_root else folder
         self._names.append((inode, name.encode()))
         self._wake.set()
 

@@ -1,0 +1,134 @@
+"""The worker process: everything that is not privileged.
+
+It has no capability, and it keeps nothing that its successor would need: node ids are rows of the
+index, handles are node ids, the cache knows what is complete. So the keeper may start another one
+at any moment, and the mount goes on.
+
+Life: receive the configuration over the link, drop all privileges, open cache and source, ask the
+origin once (a first start only: a successor must not depend on the origin), report *prepared*, then
+serve FUSE messages from the socket that the keeper relays, until that socket ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from cache import CacheError
+from mirror.background import background
+from mirror.config import MountConfig
+from mirror.engine import Engine, open_engine
+from mirror.errors import MirrorError, UsageError
+from mirror.filesystem import FileSystem
+from mirror.fuse import Adapter
+from mirror.keeper import link, privileges
+from mirror.keeper.control import Registrar
+from mirror.worker.kernel import Kernel
+from mirror.worker.watch import Watch
+
+log = logging.getLogger(__name__)
+
+TASKS = 1000
+"""Requests served at once: a request that waits for the origin holds one task."""
+LATE = 3600.0
+"""Seconds the kernel may keep a name at least, unless it is told otherwise (`mirror.worker.watch`)."""
+LATEST = 1e6
+"""Seconds it may keep one at most: an endless TTL, in numbers the kernel can count with."""
+
+
+def main() -> None:
+    """Run one worker until its mount ends."""
+    parser = argparse.ArgumentParser(prog="mirror.worker", description="Started by the keeper only.")
+    for name in ("fuse", "control", "link"):
+        parser.add_argument(f"--{name}-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    privileges.drop_all()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,
+        format="%(asctime)s worker %(levelname)s %(name)s: %(message)s",
+    )
+    for noisy in ("httpx", "httpcore", "pyfuse3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # The keeper decides when a mount ends; a Ctrl-C on the terminal reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    supervisor = link.WorkerEnd(socket.socket(fileno=arguments.link_fd))
+    config, generation = supervisor.configuration()
+    control = socket.socket(fileno=arguments.control_fd)
+    try:
+        trio.run(_serve, config, generation, arguments.fuse_fd, Registrar(control), supervisor)
+    except (MirrorError, CacheError) as exc:
+        supervisor.failed(str(exc), 2 if isinstance(exc, UsageError) else 1)
+        sys.exit(1)
+
+
+async def _serve(
+    config: MountConfig, generation: int, fuse_fd: int, registrar: Registrar, supervisor: link.WorkerEnd
+) -> None:
+    """Open everything, report *prepared*, and serve until the FUSE socket ends."""
+    kernel = Kernel(registrar)
+    async with (
+        open_engine(
+            config.source,
+            Path(config.cache),
+            ttl=config.ttl,
+            deadline=config.deadline,
+            completed=kernel.register,
+            on_change=kernel.changed,
+        ) as engine,
+        background() as nursery,
+    ):
+        warning = await engine.namespace.check_source() if generation == 0 else None
+        watch = Watch(engine.namespace, config.ttl, kernel.forget_folder)
+        kernel.namespace = engine.namespace
+        filesystem = FileSystem(
+            engine.namespace,
+            engine.fetcher,
+            open_mode=config.open_mode,
+            open_wait_bytes=config.open_wait_bytes,
+            used=watch.used,
+        )
+        late = min(max(LATE, config.ttl), LATEST)
+        adapter = Adapter(
+            filesystem, uid=os.getuid(), gid=os.getgid(), name_timeout=late, ttl=min(config.ttl, late)
+        )
+        pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
+        nursery.start_soon(watch.run)
+        nursery.start_soon(kernel.run)
+        nursery.start_soon(_answer, supervisor, engine, filesystem)
+        supervisor.prepared(warning)
+        try:
+            await pyfuse3.main(max_tasks=TASKS)
+        finally:
+            pyfuse3.close(unmount=False)
+
+
+async def _answer(supervisor: link.WorkerEnd, engine: Engine, filesystem: FileSystem) -> None:
+    """Answer the keeper's questions until it tells this process to end."""
+    while True:
+        await trio.lowlevel.wait_readable(supervisor.fileno())
+        match supervisor.receive():
+            case link.Request.STATS:
+                supervisor.stats(json.dumps(_stats(engine, filesystem)))
+            case link.Request.QUIT:
+                pyfuse3.terminate()
+                return
+
+
+def _stats(engine: Engine, filesystem: FileSystem) -> dict[str, int | bool]:
+    """Counters of this worker since it started, as `mirror status` shows them."""
+    counters: dict[str, int | bool] = asdict(filesystem.counters) | asdict(engine.fetcher.counters)
+    counters["bytes_fetched"] = engine.fetcher.bytes_fetched
+    counters["fills_running"] = engine.fetcher.running
+    counters["origin_down"] = engine.namespace.health.down
+    return counters

@@ -1,0 +1,99 @@
+/* Registrations; see control.h. */
+#define _GNU_SOURCE /* O_PATH */
+
+#include "control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int control_check(const struct control *control, int fd)
+{
+    struct stat status;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fstat(fd, &status) != 0)
+        return errno;
+    if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_PATH) != 0)
+        return EACCES;
+    if (!S_ISREG(status.st_mode))
+        return EINVAL;
+    if (status.st_dev != control->device)
+        return EXDEV;
+    if (status.st_uid != control->owner)
+        return EPERM;
+    return 0;
+}
+
+/* Take the descriptors out of a received packet: the first one, all others are closed. */
+static int first_fd(struct msghdr *header)
+{
+    int first = NO_FD;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part != NULL; part = CMSG_NXTHDR(header, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
+            if (first == NO_FD)
+                first = fd;
+            else
+                close(fd);
+        }
+    }
+    return first;
+}
+
+static void handle(struct control *control, const struct control_message *message, int fd)
+{
+    int to_close[2] = {fd, NO_FD};
+    switch (message->op) {
+    case CONTROL_REGISTER:
+        if (fd != NO_FD && message->node != 0 && control_check(control, fd) == 0)
+            nodes_register(control->nodes, message->node, fd, to_close);
+        else
+            atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
+        break;
+    case CONTROL_RETIRE:
+        nodes_retire(control->nodes, message->node, &to_close[1]);
+        break;
+    default:
+        atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
+        break;
+    }
+    slow_close(control->slow, to_close[0]);
+    slow_close(control->slow, to_close[1]);
+}
+
+int control_drain(struct control *control, int socket)
+{
+    for (;;) {
+        struct control_message message;
+        union {
+            char bytes[CMSG_SPACE(4 * sizeof(int))];
+            struct cmsghdr align;
+        } ancillary;
+        struct iovec body = {.iov_base = &message, .iov_len = sizeof message};
+        struct msghdr header = {.msg_iov = &body,
+                                .msg_iovlen = 1,
+                                .msg_control = ancillary.bytes,
+                                .msg_controllen = sizeof ancillary.bytes};
+        ssize_t length = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (length < 0 && (errno == EINTR || errno == ECONNRESET))
+            continue;
+        if (length < 0)
+            return errno == EAGAIN ? 0 : -1;
+        int fd = first_fd(&header);
+        if (length == 0 && fd == NO_FD)
+            return -1;
+        if (length == sizeof message && (header.msg_flags & MSG_TRUNC) == 0) {
+            handle(control, &message, fd);
+        } else {
+            atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
+            slow_close(control->slow, fd);
+        }
+    }
+}

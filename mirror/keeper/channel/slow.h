@@ -1,0 +1,54 @@
+/* What may wait in the kernel, done by a thread that nobody waits for.
+ *
+ * An invalidation waits for a page or folder whose holder may wait for a reply of ours; closing the
+ * last descriptor of a large unlinked file frees its blocks first. Either would stall every reader if
+ * the thread that writes replies did it. The queue is bounded: an invalidation that finds it full is
+ * dropped and counted (its entry then times out instead), a descriptor is closed on the spot.
+ */
+#ifndef MIRROR_SLOW_H
+#define MIRROR_SLOW_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHORE_MAX 320 /* out header, fuse_notify_delete_out and a name of 255 bytes */
+#define CHORES 2048
+
+struct chore {
+    int fd;          /* to close, or -1: a notification */
+    uint16_t length;
+    unsigned char bytes[CHORE_MAX];
+};
+
+struct slow {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    pthread_t thread;
+    bool running;
+    bool ending;
+    int fuse_fd;
+    struct chore *ring;
+    size_t first;
+    size_t count;
+    atomic_uint_fast64_t sent;
+    atomic_uint_fast64_t dropped;
+};
+
+/* Returns 0 or an errno. */
+int slow_init(struct slow *slow, int fuse_fd);
+int slow_start(struct slow *slow);
+
+/* Queue a notification for the kernel; false when it was dropped. */
+bool slow_notify(struct slow *slow, const void *message, size_t length);
+
+/* Close a descriptor soon; NO_FD (-1) is ignored. */
+void slow_close(struct slow *slow, int fd);
+
+/* Drop what is queued, let the thread end, wait for it. */
+void slow_stop(struct slow *slow);
+void slow_destroy(struct slow *slow);
+
+#endif

@@ -1,0 +1,60 @@
+"""Measure what a mount costs and gives: ``python -m tests.bench --json bench.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from tests.bench import cold, memory, report, warm
+from tests.bench.measure import Result
+from tests.bench.stand import QUICK, Scale, Stand, stand
+
+KEYS = [row.key for module in (warm, cold, memory) for row in module.ROWS]
+
+
+@click.command()
+@click.option(
+    "--only", "only", type=click.Choice(KEYS), multiple=True, help="Measure this row only; repeatable."
+)
+@click.option("--quick", is_flag=True, help="Less of everything: shows that it runs, its ratios are a hint.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of every comparison.")
+@click.option("--folder", type=click.Path(path_type=Path, exists=True), help="Where the scratch folder goes.")
+@click.option("--json", "target", type=click.Path(path_type=Path), help="Write all figures to this file.")
+@click.option("--check", is_flag=True, help="Exit code 1 when a row is not what it must be.")
+def main(
+    only: tuple[str, ...],
+    quick: bool,
+    rounds: int | None,
+    folder: Path | None,
+    target: Path | None,
+    check: bool,
+) -> None:
+    """Measure every row, print a table, write JSON."""
+    scale = QUICK if quick else Scale()
+    if rounds is not None:
+        scale = replace(scale, rounds=rounds, cold_rounds=rounds)
+    results = []
+    with stand(scale, folder) as bench:
+        about = {**report.machine(bench.folder), "quick": quick}
+        for result in _all(bench, set(only or KEYS)):
+            results.append(result)
+            click.echo(f"{result.row.title}: {result.ratio:.2f} of {result.row.against}", err=True)
+    report.show(results)
+    if target is not None:
+        rows = [result.as_json() for result in results]
+        target.write_text(json.dumps({"machine": about, "rows": rows}, indent=2, ensure_ascii=False) + "\n")
+    if check and any(result.ok is False for result in results):
+        raise SystemExit(1)
+
+
+def _all(bench: Stand, wanted: set[str]) -> Iterator[Result]:
+    for module in (warm, cold, memory):
+        yield from module.measure(bench, wanted)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+# One command per need. On a fresh Debian 12 or newer, as root or with sudo, each installs what it lacks:
+# Debian packages by .ci/system, Python packages into .venv. When all is there that takes no time.
+
+PYTHON ?= python3
+# Processes of the test suite.
+JOBS ?= 2
+
+bin := .venv/bin
+c_sources := $(shell find mirror/keeper -name '*.c' -o -name '*.h')
+# Mounting takes root; without it the tests run through sudo.
+as_root := $(if $(filter 0,$(shell id -u)),,sudo -E)
+
+.PHONY: help venv demo test check bench sanitize clean
+
+help:
+	@echo 'make demo      mount a sample data set, read it cold and warm, show the difference'
+	@echo 'make test      run the test suite'
+	@echo 'make check     lint, check types, build the C part with warnings as errors'
+	@echo 'make bench     measure against native files and curl; writes bench.json'
+	@echo 'make sanitize  run the C part under AddressSanitizer and ThreadSanitizer'
+	@echo 'make venv      only install'
+	@echo 'make clean     remove what was built'
+
+venv: .venv/.installed
+
+# Again whenever the dependencies or the C part change; an editable install, so Python changes need nothing.
+.venv/.installed: pyproject.toml $(c_sources)
+	@PYTHON='$(PYTHON)' .ci/system build
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mirror needs Python 3.11 or newer; name one by: make PYTHON=…")'
+	@test -x $(bin)/python || $(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: .venv/.installed
+	$(bin)/python examples/demo.py
+
+test: .venv/.installed
+	@PYTHON='$(PYTHON)' .ci/system test
+	$(as_root) $(bin)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+check: .venv/.installed
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	CFLAGS='-Wall -Wextra -Werror' $(bin)/python -c 'import setuptools; setuptools.setup()' -q \
+	    build_ext --force --build-temp "$$folder" --build-lib "$$folder" && echo 'C part: no warnings'
+
+bench: .venv/.installed
+	@PYTHON='$(PYTHON)' .ci/system test
+	$(as_root) $(bin)/python -m tests.bench --json bench.json $(ARGS)
+
+sanitize: .venv/.installed
+	$(as_root) $(bin)/python -m pytest tests/channel $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info bench.json .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find mirror cache tests examples -name __pycache__ -prune -exec rm -rf {} +
+	find mirror -name '*.so' -delete

@@ -3,8 +3,8 @@
     python examples/check_bypass.py https://data.example.org/tree/ [--files 100]
 
 Mounts the source on a temporary folder, reads some files until they are complete, reads them again, and
-counts the READ requests that reached user space meanwhile. Exit code 0: none did. 1: some did. 3: this machine
-cannot do it, and why.
+counts the READ requests that reached user space meanwhile. Exit code 0: none did. 1: some did. 3: this
+machine cannot do it, and why.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python examples/train_reader.py /mnt/imagenet/train --workers 4 --epochs 3
 
 Each epoch shuffles all files anew, the same way in every process; each process reads its share of them, one
-file after the other, as the workers of a data loader do. Put your decoder in `decode`. The first epoch fetches
-what is not in the cache; from the second on the kernel reads by itself.
+file after the other, as the workers of a data loader do. Put your decoder in `decode`. The first epoch
+fetches what is not in the cache; from the second on the kernel reads by itself.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Epoch:
 
     def __str__(self) -> str:
         """One line."""
-        speed = self.bytes / self.seconds / 1e6
-        return f"{self.files:,} images in {self.seconds:.2f} s: {self.files / self.seconds:,.0f} images/s, {speed:,.0f} MB/s"
+        images, speed = self.files / self.seconds, self.bytes / self.seconds / 1e6
+        return f"{self.files:,} images in {self.seconds:.2f} s: {images:,.0f} images/s, {speed:,.0f} MB/s"
 
 
 def decode(data: bytes) -> int:

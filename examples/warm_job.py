@@ -38,10 +38,8 @@ class Log:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + LINE_EVERY
             done, total = progress.bytes_done / 1e9, progress.bytes_total / 1e9
-            more = " so far" if progress.listing else ""
-            print(
-                f"{progress.files_done:,} of {progress.files_total:,} files{more}, {done:.2f} of {total:.2f} GB"
-            )
+            total_files = f"{progress.files_total:,}{'+' if progress.listing else ''}"
+            print(f"{progress.files_done:,} of {total_files} files, {done:.2f} of {total:.2f} GB")
 
 
 def main() -> None:
@@ -57,7 +55,7 @@ def main() -> None:
     pause = FIRST_PAUSE
     for left in reversed(range(options.rounds)):
         try:
-            summary = round_(options.source, options.patterns, options.cache, options.jobs)
+            summary = one_round(options.source, options.patterns, options.cache, options.jobs)
         except UsageError as error:
             # Trying again would not help.
             print(error, file=sys.stderr)
@@ -78,7 +76,7 @@ def main() -> None:
     sys.exit(1)
 
 
-def round_(source: str, patterns: list[str], cache: Path, jobs: int) -> Summary:
+def one_round(source: str, patterns: list[str], cache: Path, jobs: int) -> Summary:
     """Fetch once what is missing."""
 
     async def run() -> Summary:

@@ -1,0 +1,1 @@
+"""A caching mirror of remote files, mounted read-only."""

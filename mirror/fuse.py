@@ -43,11 +43,11 @@ def _answering(what: str, subject: object) -> Iterator[None]:
         log.warning("%s %s: %s (%s)", what, subject, exc, errno.errorcode.get(exc.errno, exc.errno))
         raise pyfuse3.FUSEError(exc.errno) from exc
     except CacheError as exc:
-        log.error("%s %s: the cache failed: %s", what, subject, exc)
+        log.warning("%s %s: the cache failed: %s", what, subject, exc)
         raise pyfuse3.FUSEError(errno.EIO) from exc
     except pyfuse3.FUSEError:
         raise
-    except Exception as exc:  # noqa: BLE001 - anything else would end the mount
+    except Exception as exc:  # anything else would end the mount
         log.exception("%s %s: unexpected", what, subject)
         raise pyfuse3.FUSEError(errno.EIO) from exc
 
@@ -79,6 +79,7 @@ class Adapter(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
+        """Find one name; an absence is an answer too, which the kernel may remember."""
         with _answering("lookup", name):
             if len(name) > 255:
                 raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
@@ -93,11 +94,13 @@ class Adapter(pyfuse3.Operations):
         raise AssertionError  # _answering never swallows
 
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """Tell what is known of one node."""
         with _answering("getattr", inode):
             return self._attributes(await self._fs.attributes(self._node(inode)))
         raise AssertionError
 
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """Prepare a file; the handle is its node id."""
         with _answering("open", inode):
             if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_APPEND):
                 raise pyfuse3.FUSEError(errno.EROFS)
@@ -107,21 +110,24 @@ class Adapter(pyfuse3.Operations):
         raise AssertionError
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
+        """Serve a read that the kernel could not do by itself."""
         with _answering("read", fh):
             # pyfuse3 takes any buffer, whatever its annotation says: one copy less.
-            return cast(bytes, await self._fs.read(self._node(fh), off, size))
+            return cast("bytes", await self._fs.read(self._node(fh), off, size))
         raise AssertionError
 
     async def release(self, fh: int) -> None:
         """Nothing is kept for a handle."""
 
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        """The handle of a folder is its node id."""
         return inode
 
     async def releasedir(self, fh: int) -> None:
         """Nothing is kept for a handle."""
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """List a folder from a cookie on, with attributes."""
         with _answering("readdir", fh):
             after = start_id
             while nodes := await self._fs.list_folder(self._node(fh), after, LISTING_CHUNK):
@@ -133,12 +139,14 @@ class Adapter(pyfuse3.Operations):
             return
 
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """The size of a source is not known."""
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = 4096
         data.f_namemax = 255
         return data
 
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """Only reached without `default_permissions`."""
         return not mode & os.W_OK
 
     # -- conversions -------------------------------------------------------------------------

@@ -81,9 +81,7 @@ class ReadAhead:
     def _adjacent(self, node: Node, previous: int) -> bool:
         if node.entry <= previous:
             return False
-        return any(
-            near.entry == node.entry for near in self._children(node.parent, previous, NEIGHBOURHOOD)
-        )
+        return any(near.entry == node.entry for near in self._children(node.parent, previous, NEIGHBOURHOOD))
 
     def _extend(self, walk: _Walk, node: Node) -> list[Node]:
         after = max(walk.planned, node.entry)

@@ -18,7 +18,7 @@ import trio
 
 from cache import Node, Objects, same_version
 from mirror.background import background
-from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, Stalled, VersionChanged
+from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, VersionChanged
 from mirror.fetch.ahead import ReadAhead
 from mirror.fetch.descriptors import Descriptors
 from mirror.fetch.fill import Fill, FillState

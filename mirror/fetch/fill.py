@@ -19,7 +19,7 @@ import trio
 
 from cache import CacheError, CacheFull, Extents, Filler, Node, Objects, same_version
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, Transient, VersionChanged
-from mirror.fetch.plan import PART_SIZE, Range, next_part
+from mirror.fetch.plan import Range, next_part
 from mirror.fetch.slots import Priority, Slots
 from mirror.remotes.base import Entry, Part, Remote
 from mirror.retry import Attempts, Schedule
@@ -30,6 +30,10 @@ PARALLEL_PARTS = 4
 """Parts of one file under way at once, when the origin serves ranges."""
 URGENT_PARTS = 4
 """Further ones for readers that wait elsewhere in the file."""
+SMALL = 1024 * 1024
+"""Files up to this size are gathered in memory and written at once."""
+UNKNOWN = 1 << 62
+"""Where a file ends as long as nobody has said."""
 FLUSH = 1024 * 1024
 """Received bytes are gathered up to this many before they are written."""
 FOLLOW_INTERVAL = 0.05
@@ -174,13 +178,11 @@ class Fill:
         error: MirrorError = OriginFailed("the mirror is shutting down")
         try:
             if await self._take_lease():
-                await self._fetch()
-                await self._complete()
-            return
+                self._finish(await (self._fetch_small() if self._is_small() else self._fetch_parts()))
         except (VersionChanged, NotFound) as exc:
             # Before any waiting opener hears of it: the kernel looks the name up again at once.
-            await self._outdated(self.node, exc)
             error = exc
+            await self._outdated(self.node, exc)
         except MirrorError as exc:
             error = exc
         except CacheFull as exc:
@@ -204,16 +206,13 @@ class Fill:
                 return True
             state = self._objects.state(self.node)
             if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
-                self._completed(self.node, fd)
-                self._enter(FillState.COMPLETE)
+                self._finish(fd)
                 return False
             self._present = state.extents
             self._enter(FillState.FOLLOWING)
             await trio.sleep(FOLLOW_INTERVAL)
 
-    async def _complete(self) -> None:
-        filler = self._held()
-        fd = await trio.to_thread.run_sync(filler.complete)
+    def _finish(self, fd: int) -> None:
         self._filler = None
         # The kernel learns of its backing file before any opener is answered.
         self._completed(self.node, fd)
@@ -234,12 +233,27 @@ class Fill:
 
     # -- fetching ----------------------------------------------------------------------------
 
-    def _missing(self) -> list[Range]:
-        if self._size is None:
-            return [(0, 1 << 62)] if self._ranged is None else []
-        return self._present.gaps(0, self._size)
+    def _is_small(self) -> bool:
+        return self._size is not None and self._size <= SMALL and not self._present.total
 
-    async def _fetch(self) -> None:
+    async def _fetch_small(self) -> int:
+        """One request, one visit to a thread: most files are small, and every step costs."""
+        chunks: list[Chunk] = []
+        while self._size:
+            try:
+                async with (
+                    self._slots.hold(lambda: self.priority),
+                    self._remote.open_part(self._path, validator=self._validator) as body,
+                ):
+                    self._check(body)
+                    chunks = [chunk async for chunk in body]
+                break
+            except Transient as exc:
+                await self._pause(exc)
+        self.fetched += sum(len(chunk) for chunk in chunks)
+        return await trio.to_thread.run_sync(self._write_and_complete, chunks)
+
+    async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
         failures: list[Exception] = []
         async with trio.open_nursery() as nursery:
@@ -255,6 +269,12 @@ class Fill:
                 nursery.cancel_scope.cancel()
         if failures:
             raise failures[0]
+        return await trio.to_thread.run_sync(self._held().complete)
+
+    def _missing(self) -> list[Range]:
+        if self._size is None:
+            return [(0, UNKNOWN)]
+        return self._present.gaps(0, self._size)
 
     def _next_part(self, missing: list[Range]) -> _Part | None:
         """The next part to request now, or None: wait for those under way, or for a demand."""
@@ -279,33 +299,37 @@ class Fill:
                     async with self._slots.hold(lambda: self.priority):
                         await self._request(part)
                 except Transient as exc:
-                    pause = self._attempts.failed(exc)
-                    if pause is None:
-                        raise OriginFailed(f"{self._path}: {exc}") from exc
-                    log.info("%s: %s; trying again in %.1f s", self._path, exc, pause)
-                    await trio.sleep(pause)
+                    await self._pause(exc)
         except (MirrorError, CacheError) as exc:
             failures.append(exc)
         finally:
             self._parts.remove(part)
             self._kick.set()
 
+    async def _pause(self, failure: Transient) -> None:
+        """Wait before the next try, or give up."""
+        pause = self._attempts.failed(failure)
+        if pause is None:
+            raise OriginFailed(f"{self._path}: {failure}") from failure
+        log.info("%s: %s; trying again in %.1f s", self._path, failure, pause)
+        await trio.sleep(pause)
+
     async def _request(self, part: _Part) -> None:
         """Make one request for what is left of a part and write what comes."""
         everything = part.at == 0 and (self._size is None or part.stop >= self._size)
         stop = None if everything else part.stop
         async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
-            await self._check(body)
+            self._check(body)
             if not self._ranged:
                 # The whole file comes in one answer: this part is the only one from now on.
-                part.at, part.stop = body.start, self._size if self._size is not None else 1 << 62
+                part.at, part.stop = body.start, self._size if self._size is not None else UNKNOWN
             self._kick.set()
             await self._receive(body, part)
         if self._size is None:
             self._size = part.stop = part.at
             self._held().set_size(self._size)
 
-    async def _check(self, body: Part) -> None:
+    def _check(self, body: Part) -> None:
         """Hold the answer's headers against the version; learn what the listing did not say."""
         seen = body.entry
         if not same_version(self.node, seen):
@@ -320,7 +344,7 @@ class Fill:
         if not joinable and self._present.total:
             # Nothing tells whether this answer continues the earlier one: never join them.
             raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
-        self._ranged = body.ranges and joinable
+        self._ranged = body.ranges and joinable and self._size is not None
 
     async def _receive(self, body: Part, part: _Part) -> None:
         """Write the body as it comes, up to where another part was given the rest."""
@@ -359,3 +383,7 @@ class Fill:
         for chunk in chunks:
             filler.write(offset, chunk)
             offset += len(chunk)
+
+    def _write_and_complete(self, chunks: list[Chunk]) -> int:
+        self._write(0, chunks)
+        return self._held().complete()

@@ -1,0 +1,1 @@
+"""The unprivileged process behind a mount."""

@@ -59,7 +59,9 @@ def log_of(cache: Path, mountpoint: Path) -> Path:
     """
     folder = cache / "log"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One after the other: what mkdir makes on the way gets the default mode.
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise SetupError(f"cannot make {folder}: {error.strerror}; name a file with --log-file") from error
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", str(mountpoint).strip("/"))[-80:] or "root"

@@ -1,0 +1,68 @@
+"""Which folders are used when nothing is said, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mirror.cli.folders import apart, default_cache, log_of, resolved
+from mirror.errors import SetupError
+
+
+def test_the_environment_names_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_CACHE", "/somewhere")
+    assert default_cache() == Path("/somewhere")
+
+
+def test_root_has_the_cache_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIRROR_CACHE", raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert default_cache() == Path("/var/cache/mirror")
+
+
+@pytest.mark.parametrize(
+    ("xdg", "expected"),
+    [("/xdg", "/xdg/mirror"), ("", "/home/me/.cache/mirror"), ("rel", "/home/me/.cache/mirror")],
+)
+def test_others_have_their_xdg_cache_folder(monkeypatch: pytest.MonkeyPatch, xdg: str, expected: str) -> None:
+    monkeypatch.delenv("MIRROR_CACHE", raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+    assert default_cache() == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("cache", "mountpoint"), [("/mnt", "/mnt"), ("/mnt/cache", "/mnt"), ("/cache", "/cache/objects")]
+)
+def test_cache_and_mountpoint_may_not_hide_each_other(cache: str, mountpoint: str) -> None:
+    with pytest.raises(SetupError, match="lies inside"):
+        apart(Path(cache), Path(mountpoint))
+
+
+def test_a_common_beginning_is_no_nesting() -> None:
+    apart(Path("/mnt-cache"), Path("/mnt"))
+
+
+def test_links_are_resolved(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    assert resolved(tmp_path / "link" / "x") == tmp_path / "folder" / "x"
+
+
+def test_two_mountpoints_never_share_a_log(tmp_path: Path) -> None:
+    one, two = log_of(tmp_path, Path("/a/b")), log_of(tmp_path, Path("/a-b"))
+    assert one != two
+    assert one.name.startswith("a-b.")
+    assert one.parent == tmp_path / "log"
+    assert one.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_log_has_a_name_that_a_folder_can_hold(tmp_path: Path) -> None:
+    assert len(log_of(tmp_path, Path("/" + "x/" * 500)).name) < 255
+
+
+def test_a_log_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    with pytest.raises(SetupError, match="--log-file"):
+        log_of(tmp_path, Path("/mnt"))

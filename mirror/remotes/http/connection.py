@@ -1,0 +1,330 @@
+"""One HTTP/1.1 connection: h11 reads the heads, bodies of known length go round it.
+
+A data set is fetched as many bodies of known length, so that path is the short one: after the head
+each chunk is what one large `recv` returned, handed on without a copy and counted down to zero.
+Through h11 (and httpcore, which reads 64 KiB at a time) each byte would be copied three times more.
+Bodies of any other framing (chunked, until close) do go through h11.
+
+Errors are httpx's, as of any httpx transport; each wait has the time-out of its request.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import h11
+import httpx
+import trio
+
+CHUNK = 1024 * 1024
+"""Most bytes taken from the socket at once."""
+
+MAX_HEAD = 64 * 1024
+"""Longest status line and headers, in bytes."""
+
+MAX_INFORMATIONAL = 16
+"""Interim (1xx) answers before the final one."""
+
+DELIMITED = "mirror.delimited"
+"""Response extension: False when only the end of the connection ends the body, so a cut cannot show."""
+
+Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection leads."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: httpx.URL) -> Origin:
+        """Return the origin of an absolute http or https URL."""
+        return cls(
+            url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+        )
+
+
+class NotSentError(Exception):
+    """The other side closed an idle connection: nothing of the answer came, so ask on another one."""
+
+
+async def connect(origin: Origin, context: Callable[[], ssl.SSLContext], seconds: float) -> Connection:
+    """Open a connection, for https with a finished handshake.
+
+    Raises:
+        httpx.ConnectTimeout: not within ``seconds``.
+        httpx.ConnectError: refused, no such host, no trust; the cause is chained.
+    """
+    try:
+        with trio.fail_after(seconds):
+            socket_stream = await trio.open_tcp_stream(origin.host, origin.port)
+            stream: Stream = socket_stream
+            if origin.scheme == "https":
+                try:
+                    # https_compatible: what servers do, an end without a goodbye; lengths tell of a cut.
+                    stream = trio.SSLStream(
+                        socket_stream, context(), server_hostname=origin.host, https_compatible=True
+                    )
+                    await stream.do_handshake()
+                except BaseException:
+                    socket_stream.socket.close()
+                    raise
+    except trio.TooSlowError as exc:
+        raise httpx.ConnectTimeout("no connection") from exc
+    except (OSError, trio.BrokenResourceError, ssl.CertificateError, UnicodeError) as exc:
+        raise httpx.ConnectError(str(exc)) from exc
+    return Connection(stream, socket_stream.socket)
+
+
+class Connection:
+    """A connected stream that carries one exchange at a time."""
+
+    def __init__(self, stream: Stream, sock: trio.socket.SocketType) -> None:
+        self._stream = stream
+        self._socket = sock
+        self._used = False
+        self.idle_since = 0.0
+        """`trio.current_time` of the end of the last exchange."""
+
+    def close(self) -> None:
+        """Close at once, without a word to the other side. Wakes whoever waits on it."""
+        self._socket.close()
+
+    def quiet(self) -> bool:
+        """Whether nothing came since the last exchange: neither an end nor bytes nobody asked for."""
+        return not self._socket.is_readable()
+
+    async def exchange(
+        self, request: httpx.Request, done: Callable[[Connection, bool], None]
+    ) -> httpx.Response:
+        """Send a request and read the head of its answer.
+
+        ``done(self, reusable)`` is called exactly once, when the body has been read or closed, and
+        not when this function raises: then the connection is closed already.
+
+        Raises:
+            NotSentError: the connection had been idle and was closed by the other side.
+            httpx.TransportError: as of any httpx transport.
+        """
+        seconds: float = request.extensions["timeout"]["read"]
+        wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        try:
+            with trio.move_on_after(seconds):
+                return await self._exchange(wire, request, seconds, done)
+        except h11.RemoteProtocolError as exc:
+            self.close()
+            raise httpx.RemoteProtocolError(str(exc)) from exc
+        except h11.LocalProtocolError as exc:
+            self.close()
+            raise httpx.LocalProtocolError(str(exc)) from exc
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self.close()
+            if self._used and not wire.trailing_data[0]:
+                raise NotSentError from exc
+            raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        raise httpx.ReadTimeout("no answer")
+
+    async def _exchange(
+        self,
+        wire: h11.Connection,
+        request: httpx.Request,
+        seconds: float,
+        done: Callable[[Connection, bool], None],
+    ) -> httpx.Response:
+        # "target" is what httpx calls the extension that spares a URL object for each path.
+        target: bytes = request.extensions.get("target") or request.url.raw_path
+        head = wire.send(h11.Request(method=request.method, target=target, headers=request.headers.raw))
+        content = b"" if request.method in ("GET", "HEAD") else await request.aread()
+        if content:
+            head += wire.send(h11.Data(content))
+        head += wire.send(h11.EndOfMessage())
+        await self._stream.send_all(head)
+        answer = await self._head(wire)
+        self._used = True
+        headers = answer.headers.raw_items()
+        bodyless = request.method == "HEAD" or answer.status_code in (204, 304)
+        length: int | None = None
+        for name, value in answer.headers:
+            # h11 has checked that a length is one number, and that nothing contradicts it.
+            if name == b"content-length" and length is None:
+                length = int(value)
+            elif name == b"transfer-encoding":
+                length = -1
+        if bodyless:
+            length = 0
+        stream: httpx.AsyncByteStream
+        if length is None or length < 0:
+            stream = _FramedBody(self, wire, seconds, done)
+        else:
+            stream = _CountedBody(
+                self, wire.trailing_data[0], length, seconds, done, reusable=_keeps_alive(answer)
+            )
+        return httpx.Response(
+            answer.status_code,
+            headers=headers,
+            stream=stream,
+            extensions={DELIMITED: length is not None},
+        )
+
+    async def _head(self, wire: h11.Connection) -> h11.Response:
+        interim = 0
+        while True:
+            event = wire.next_event()
+            if event is h11.NEED_DATA:
+                data = await _receive(self._stream, CHUNK)
+                if not data and not wire.trailing_data[0]:
+                    if self._used:
+                        raise trio.BrokenResourceError
+                    raise httpx.RemoteProtocolError("the connection was closed without an answer")
+                wire.receive_data(data)
+            elif isinstance(event, h11.Response):
+                return event
+            elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+                interim += 1
+                if interim > MAX_INFORMATIONAL:
+                    raise httpx.RemoteProtocolError("too many interim answers")
+            else:
+                raise httpx.RemoteProtocolError("the connection changed its protocol unasked")
+
+    async def receive(self, most: int, seconds: float) -> bytes:
+        """Read up to ``most`` bytes of a body; ``b""`` at the end of the stream."""
+        with trio.move_on_after(seconds):
+            try:
+                return await _receive(self._stream, most)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
+        raise httpx.ReadTimeout("no byte of the body")
+
+
+async def _receive(stream: Stream, most: int) -> bytes:
+    data = await stream.receive_some(most)
+    # trio promises either; both of these streams return what `recv` made, bytes.
+    return data if isinstance(data, bytes) else bytes(data)
+
+
+def _keeps_alive(answer: h11.Response) -> bool:
+    if answer.http_version < b"1.1":
+        return False
+    tokens = [value.lower() for name, value in answer.headers if name == b"connection"]
+    return not any(b"close" in value for value in tokens)
+
+
+class _Body(httpx.AsyncByteStream):
+    """What both framings share: an end that is told once."""
+
+    def __init__(
+        self, connection: Connection, seconds: float, done: Callable[[Connection, bool], None]
+    ) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._done: Callable[[Connection, bool], None] | None = done
+
+    def _finish(self, reusable: bool) -> None:
+        if (done := self._done) is not None:
+            self._done = None
+            done(self._connection, reusable)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:  # closing never waits, so it needs no shield either
+        """Give the connection back where the body is complete, else close it."""
+        self._finish(reusable=False)
+
+
+class _CountedBody(_Body):
+    """A body of Content-Length bytes."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        begun: bytes,
+        length: int,
+        seconds: float,
+        done: Callable[[Connection, bool], None],
+        *,
+        reusable: bool,
+    ) -> None:
+        super().__init__(connection, seconds, done)
+        self._begun = begun
+        self._left = length
+        self._reusable = reusable
+        if not length and not begun:
+            self._finish(reusable)
+
+    async def __anext__(self) -> bytes:
+        if self._begun:
+            data, self._begun = self._begun, b""
+        elif not self._left:
+            self._finish(self._reusable)
+            raise StopAsyncIteration
+        else:
+            try:
+                # One more than there should be: a body that goes on shows here, at no cost.
+                data = await self._connection.receive(min(self._left + 1, CHUNK), self._seconds)
+            except BaseException:
+                self._finish(reusable=False)
+                raise
+            if not data:
+                self._finish(reusable=False)
+                raise httpx.ReadError(f"the connection was closed {self._left} bytes before the end")
+        self._left -= len(data)
+        if self._left < 0:
+            self._finish(reusable=False)
+            raise httpx.RemoteProtocolError("the body is longer than its Content-Length")
+        if not self._left:
+            self._finish(self._reusable)
+        return data
+
+    async def aclose(self) -> None:
+        """Give the connection back where all of the body has come, else close it."""
+        self._finish(self._reusable and len(self._begun) == self._left)
+
+
+class _FramedBody(_Body):
+    """A chunked body, or one that ends with the connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        wire: h11.Connection,
+        seconds: float,
+        done: Callable[[Connection, bool], None],
+    ) -> None:
+        super().__init__(connection, seconds, done)
+        self._wire = wire
+
+    async def __anext__(self) -> bytes:
+        if self._done is None:
+            raise StopAsyncIteration
+        try:
+            while True:
+                event = self._wire.next_event()
+                if event is h11.NEED_DATA:
+                    self._wire.receive_data(await self._connection.receive(CHUNK, self._seconds))
+                elif isinstance(event, h11.Data):
+                    return bytes(event.data)
+                else:
+                    break
+        except h11.RemoteProtocolError as exc:
+            self._finish(reusable=False)
+            raise httpx.ReadError(f"the body was cut short: {exc}") from exc
+        except BaseException:
+            self._finish(reusable=False)
+            raise
+        alive = self._wire.their_state is h11.DONE and self._wire.our_state is h11.DONE
+        self._finish(reusable=alive and not self._wire.trailing_data[0])
+        raise StopAsyncIteration

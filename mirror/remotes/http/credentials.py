@@ -1,0 +1,40 @@
+"""Credentials: netrc, for the host of the source, and sent to that origin only.
+
+The file is `$NETRC` or ``~/.netrc``, read once when a source is opened. Its ``default`` entry is not
+used: a password is for a host that somebody named.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+from base64 import b64encode
+from pathlib import Path
+
+import httpx
+
+from mirror.errors import SetupError
+
+
+def authorization(url: httpx.URL) -> str | None:
+    """Return the Authorization header for a source, or None when there is none for its host.
+
+    Raises:
+        SetupError: the file is there but cannot be read. The message shows none of its content.
+    """
+    named = os.environ.get("NETRC")
+    path = Path(named) if named else Path("~/.netrc").expanduser()
+    try:
+        known = netrc.netrc(str(path))
+    except FileNotFoundError:
+        return None
+    except netrc.NetrcParseError as exc:
+        raise SetupError(f"{path}, line {exc.lineno}: not in the form of a netrc file; correct it") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        if not named and isinstance(exc, PermissionError | NotADirectoryError):
+            return None  # a home that is not ours to read has no credentials for us
+        raise SetupError(f"{path}: cannot be read ({exc}); correct it or unset NETRC") from exc
+    if (entry := known.hosts.get(url.host)) is None:
+        return None
+    user, _, password = entry
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode("ascii")

@@ -1,0 +1,168 @@
+"""One request to the source's origin, with its redirects, as far as the head of the answer.
+
+Redirects are followed by hand, so that each hop is decided: at most `MAX_HOPS`, never from https to
+http, credentials for the source's own origin only. No cookie is ever kept or sent. A redirect that
+only adds or drops a slash is not followed: it says what kind of thing the path names.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError
+from mirror.remotes.http.connection import Origin
+from mirror.remotes.http.credentials import authorization
+from mirror.remotes.http.failures import translated
+from mirror.remotes.http.transport import Transport
+from mirror.remotes.http.url import adds_slash, drops_slash, redirected, shown
+
+MAX_HOPS = 10
+
+REDIRECTS = (301, 302, 303, 307, 308)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def user_agent() -> str:
+    """``mirrorfs/VERSION``, as installed."""
+    try:
+        return f"mirrorfs/{version('mirrorfs')}"
+    except PackageNotFoundError:
+        return "mirrorfs"
+
+
+class Exchanger:
+    """Sends requests for paths of one origin."""
+
+    def __init__(
+        self,
+        source: httpx.URL,
+        *,
+        deadline: float,
+        connections: int,
+        trust_env: bool,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Prepare for one source.
+
+        Args:
+            source: any URL of the origin.
+            deadline: seconds to wait for a connection, for the head of an answer, for any byte.
+            connections: most requests at once.
+            trust_env: go through the proxies that the environment names, trust its CA file.
+            context: TLS settings; None: verify against the usual authorities.
+        """
+        self.deadline = deadline
+        self.requests = 0
+        """Requests sent so far, redirected ones included."""
+        self._url = source.copy_with(raw_path=b"/", fragment=None)
+        self._origin = Origin.of(source)
+        secret = authorization(source)
+        self._secret: Headers = [(b"Authorization", secret.encode("ascii"))] if secret else []
+        self._common: Headers = [
+            (b"User-Agent", user_agent().encode("ascii")),
+            # The bytes of the file itself: what is compressed on the way has other offsets.
+            (b"Accept-Encoding", b"identity"),
+        ]
+        self._own: Headers = [(b"Host", self._url.netloc), *self._common, *self._secret]
+        self._timeouts = {"connect": deadline, "read": deadline, "write": deadline, "pool": None}
+
+        @cache
+        def trusted() -> ssl.SSLContext:
+            made = context or httpx.create_ssl_context(trust_env=trust_env)
+            made.set_alpn_protocols(["http/1.1"])
+            return made
+
+        self._transport = _transport(self._origin, connections, trust_env, trusted)
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, path: str, headers: Headers
+    ) -> AsyncIterator[tuple[httpx.Response, httpx.URL]]:
+        """Send one request, and the same to wherever it is redirected.
+
+        Args:
+            method: ``GET`` or ``HEAD``.
+            path: quoted, with a leading slash.
+            headers: beside those that every request has.
+
+        Yields:
+            The answer, of any status but a redirect, its body not read yet; and the URL that gave it.
+            The connection is free again at the end of the context.
+
+        Raises:
+            IsAFolder, NotAFolder: the server redirects to the same path with or without a slash.
+            OriginFailed, Stalled, ProtocolError: no answer to be had; mapped from httpx.
+        """
+        url = self._url
+        extensions = {"timeout": self._timeouts, "target": path.encode("ascii")}
+        request = httpx.Request(method, url, headers=self._own + headers, extensions=extensions)
+        hops = 0
+        while True:
+            self.requests += 1
+            try:
+                response = await self._transport.handle_async_request(request)
+            except (httpx.HTTPError, httpx.InvalidURL) as exc:
+                where = shown(url) if hops else self.where(path)
+                raise translated(exc, where, self.deadline) from exc
+            try:
+                if response.status_code not in REDIRECTS:
+                    yield response, url if hops else self._url.copy_with(raw_path=path.encode("ascii"))
+                    return
+                if not hops:
+                    url = url.copy_with(raw_path=path.encode("ascii"))
+                hops += 1
+                url = self._next_hop(response, url, hops)
+                request = self._request(method, url, headers)
+            finally:
+                await response.aclose()
+
+    def _next_hop(self, response: httpx.Response, url: httpx.URL, hops: int) -> httpx.URL:
+        location = response.headers.get("location")
+        if not location:
+            raise ProtocolError(f"{shown(url)}: a redirect that does not say where to")
+        target = redirected(url, location)
+        if adds_slash(url, target):
+            raise IsAFolder(f"{shown(url)} is a folder")
+        if drops_slash(url, target):
+            raise NotAFolder(f"{shown(url)} is not a folder")
+        if hops > MAX_HOPS:
+            raise OriginFailed(f"{shown(url)}: redirected more than {MAX_HOPS} times")
+        return target
+
+    def _request(self, method: str, url: httpx.URL, headers: Headers) -> httpx.Request:
+        secret = self._secret if Origin.of(url) == self._origin else []
+        host: Headers = [(b"Host", url.netloc)]
+        return httpx.Request(
+            method,
+            url,
+            headers=host + self._common + secret + headers,
+            extensions={"timeout": self._timeouts},
+        )
+
+    def where(self, path: str) -> str:
+        """Return the URL of a path for a message."""
+        return str(self._url).removesuffix("/") + path
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+
+def _transport(
+    origin: Origin, connections: int, trust_env: bool, context: Callable[[], ssl.SSLContext]
+) -> httpx.AsyncBaseTransport:
+    """Return our transport, or httpx's own where the environment names a proxy and is trusted."""
+    if trust_env and not proxy_bypass(origin.host):
+        proxies = getproxies()
+        if (proxy := proxies.get(origin.scheme) or proxies.get("all")) is not None:
+            limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+            return httpx.AsyncHTTPTransport(verify=context(), trust_env=False, limits=limits, proxy=proxy)
+    return Transport(connections, context)

@@ -1,0 +1,73 @@
+"""The boundary to httpx: each of its exceptions becomes one of ours, with a line that says which."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+import httpx
+
+from mirror.errors import MirrorError, OriginFailed, ProtocolError, Stalled, Transient
+
+_PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+
+def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: str, deadline: float) -> MirrorError:
+    """Return what ``exc`` is in our words.
+
+    Args:
+        exc: what the transport raised.
+        where: the URL, fit for a message.
+        deadline: the seconds that were waited, for the message.
+    """
+    match exc:
+        case httpx.ConnectTimeout():
+            return Stalled(f"{where}: no connection within {deadline:g} s")
+        case httpx.TimeoutException():
+            return Stalled(f"{where}: not a byte within {deadline:g} s")
+        case httpx.ConnectError():
+            return _not_connected(exc, where)
+        case httpx.NetworkError():
+            return Transient(f"{where}: the connection broke ({exc})")
+        case httpx.RemoteProtocolError() if "without" in str(exc):
+            # httpx and ours say so alike: the connection ended before an answer came.
+            return Transient(f"{where}: {exc}")
+        case httpx.RemoteProtocolError():
+            return ProtocolError(f"{where}: the answer is not HTTP as it should be ({exc})")
+        case httpx.ProxyError():
+            return Transient(f"{where}: the proxy failed ({exc})")
+        case _:
+            return OriginFailed(f"{where}: cannot be asked ({exc})")
+
+
+def _not_connected(exc: httpx.ConnectError, where: str) -> MirrorError:
+    for cause in _causes(exc):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                why = cause.verify_message
+                return OriginFailed(f"{where}: the server's certificate is not trusted ({why})")
+            case ssl.SSLError():
+                return OriginFailed(f"{where}: no TLS connection ({cause.reason or cause})")
+            case socket.gaierror() if cause.errno in _PERMANENT_DNS:
+                return OriginFailed(f"{where}: there is no such host; check the name")
+            case socket.gaierror():
+                return Transient(f"{where}: the host name cannot be looked up now ({cause.strerror})")
+            case ConnectionRefusedError():
+                return Transient(f"{where}: the connection was refused; is the server running?")
+    return Transient(f"{where}: no connection ({exc})")
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """``exc``, what caused it, and the members of groups on the way (one for each address tried)."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [exc]
+    while left:
+        cause = left.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            left += cause.exceptions
+        left += [cause.__cause__, cause.__context__]

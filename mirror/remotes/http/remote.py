@@ -1,0 +1,263 @@
+"""The HTTP remote: folders are listing pages, files are GETs that are checked before they are believed.
+
+A source that ends with a slash is a folder. Of any other the server is asked once: one that redirects
+to the same path with a slash serves a folder there; else the source is that one file, and its tree is
+a folder with this one entry.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from posixpath import basename
+
+import httpx
+import trio
+
+from mirror.errors import IsAFolder, NotAFolder, NotFound, ProtocolError, Transient, VersionChanged
+from mirror.remotes import listings
+from mirror.remotes.base import Entry, Kind, Listing, NotModified
+from mirror.remotes.http import answers
+from mirror.remotes.http.clocks import ListedTimes
+from mirror.remotes.http.connection import DELIMITED
+from mirror.remotes.http.exchange import Exchanger, Headers
+from mirror.remotes.http.parts import HttpPart, read_whole
+from mirror.remotes.http.url import shown
+from mirror.remotes.names import decode, to_url
+
+MAX_PAGE = 128 * 1024 * 1024
+"""Most bytes of a listing page: about a million entries."""
+
+BIG_PAGE = 256 * 1024
+"""Pages from this size on are parsed in a thread: parsing takes 50 ms for each MiB."""
+
+_ACCEPT: Headers = [(b"Accept", listings.ACCEPT.encode("ascii"))]
+_ANY: Headers = [(b"Accept", b"*/*")]
+
+
+class HttpRemote:
+    """One http or https source. See `mirror.remotes.base.Remote`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        deadline: float = 30.0,
+        connections: int = 16,
+        trust_env: bool = False,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Prepare; nothing is sent before the first question.
+
+        Args:
+            url: the source in canonical form.
+            deadline: seconds without a byte after which a request counts as stalled.
+            connections: most requests at once; further ones wait for their turn.
+            trust_env: use the environment's proxies and CA file.
+            context: TLS settings; None: the usual authorities.
+
+        Raises:
+            SetupError: the netrc file cannot be read.
+        """
+        self._canonical = url
+        parsed = httpx.URL(url)
+        self._path = parsed.raw_path.decode("ascii")
+        self._http = Exchanger(
+            parsed, deadline=deadline, connections=connections, trust_env=trust_env, context=context
+        )
+        # None until the server was asked what a source without a slash is.
+        self._shape: _Folder | _File | None = _Folder(self._path[:-1]) if url.endswith("/") else None
+        self._times = ListedTimes()
+
+    @property
+    def url(self) -> str:
+        """The source in canonical form: the key of everything cached from it."""
+        return self._canonical
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, redirected ones included."""
+        return self._http.requests
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    # -- folders -----------------------------------------------------------------------------
+
+    async def list(self, path: str, validator: str | None = None) -> Listing | NotModified:
+        """List one folder. See `mirror.remotes.base.Remote.list`."""
+        shape = await self._known_shape()
+        if isinstance(shape, _File):
+            return await self._list_file(shape, path)
+        target = f"{shape.target(path)}/"
+        headers = [*_ACCEPT]
+        if validator is not None:
+            headers.append((b"If-None-Match", validator.removeprefix(answers.ETAG).encode("latin-1")))
+        async with self._http.send("GET", target, headers) as (response, url):
+            where = shown(url)
+            if response.status_code == 304 and validator is not None:
+                return NotModified()
+            if response.status_code != 200:
+                raise answers.failure(response, where, conditional=False)
+            page = await self._page(response, where)
+            content_type = response.headers.get("content-type", "")
+            seen = answers.validator(response.headers)
+        parse = partial(listings.parse, page, content_type, str(url))
+        try:
+            if len(page) < BIG_PAGE:
+                entries = parse()
+            else:
+                entries = await trio.to_thread.run_sync(parse)
+        except listings.NotAListingError as exc:
+            raise ProtocolError(f"{where}: the answer is no listing of a folder: {exc}") from exc
+        entries = await self._times.checked(entries, partial(self._stat_in, path))
+        return Listing(entries, seen)
+
+    async def _page(self, response: httpx.Response, where: str) -> bytes:
+        answers.refuse_encoded(response.headers, where)
+        content_type = response.headers.get("content-type", "")
+        if not listings.readable(content_type):
+            # Not read at all: it may be a file of any size.
+            raise ProtocolError(f"{where}: the answer is no listing of a folder: it is {content_type!a}")
+        page = await read_whole(response, where, self._http.deadline, MAX_PAGE)
+        if not response.extensions.get(DELIMITED, True) and b"</html" not in page[-4096:].lower():
+            raise Transient(f"{where}: the page was cut short")
+        return page
+
+    async def _list_file(self, file: _File, path: str) -> Listing:
+        if path:
+            raise (NotAFolder if path == file.name else NotFound)(
+                f"{self._canonical} is one file: there is no folder {path!a}"
+            )
+        return Listing([await self.stat(file.name)])
+
+    async def _stat_in(self, folder: str, name: str) -> Entry:
+        return await self.stat(f"{folder}/{name}" if folder else name)
+
+    # -- files -------------------------------------------------------------------------------
+
+    async def stat(self, path: str) -> Entry:
+        """Ask for one file's size, mtime and validator. See `mirror.remotes.base.Remote.stat`."""
+        target = await self._file_target(path)
+        async with self._http.send("HEAD", target, _ANY) as (response, url):
+            if response.status_code == 200:
+                size = answers.length(response.headers)
+                # Of a compressed answer the length says nothing about the file.
+                if size is not None and "content-encoding" not in response.headers:
+                    return _entry(path, size, response.headers)
+            elif response.status_code not in (405, 501):
+                raise answers.failure(response, shown(url), conditional=False)
+        return await self._stat_by_get(path, target)
+
+    async def _stat_by_get(self, path: str, target: str) -> Entry:
+        """Ask by a GET for one byte, where HEAD is not allowed or not complete."""
+        headers = [*_ANY, (b"Range", b"bytes=0-0")]
+        async with self._http.send("GET", target, headers) as (response, url):
+            where = shown(url)
+            answers.refuse_encoded(response.headers, where)
+            match response.status_code:
+                case 200:
+                    size = answers.whole(response.headers).size
+                case 206:
+                    size = answers.partial(response.headers, 0, 1, where).size
+                case 416 if answers.unsatisfied_size(response.headers) == 0:
+                    size = 0
+                case _:
+                    raise answers.failure(response, where, conditional=True)
+            return _entry(path, size, response.headers)
+
+    @asynccontextmanager
+    async def open_part(
+        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+    ) -> AsyncIterator[HttpPart]:
+        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
+        target = await self._file_target(path)
+        ranged = start > 0 or stop is not None
+        headers = [*_ANY]
+        if ranged:
+            if stop is not None and stop <= start:
+                raise ValueError("a part has at least one byte")
+            headers.append((b"Range", answers.range_header(start, stop).encode("ascii")))
+        if validator is not None:
+            if not validator.startswith(answers.ETAG):
+                raise VersionChanged(f"{self._http.where(target)}: {validator!a} is no ETag to ask for")
+            etag = validator.removeprefix(answers.ETAG).encode("latin-1")
+            # If-Match answers another version with a 412 and no body; If-Range is for servers
+            # that know only that one. Whichever was honoured, the answer's own ETag decides.
+            headers.append((b"If-Match", etag))
+            if ranged:
+                headers.append((b"If-Range", etag))
+        async with self._http.send("GET", target, headers) as (response, url):
+            where = shown(url) if response.status_code != 206 else self._http.where(target)
+            status = response.status_code
+            if status not in (200, 206) or (status == 206 and not ranged):
+                raise answers.failure(response, where, conditional=ranged or validator is not None)
+            answers.refuse_encoded(response.headers, where)
+            if validator is not None:
+                answers.check_version(response.headers, validator, where)
+            if status == 206:
+                span = answers.partial(response.headers, start, stop, where)
+                ranges = True
+            else:
+                span = answers.whole(response.headers)
+                ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
+            entry = _entry(path, span.size, response.headers)
+            yield HttpPart(response, span, entry, ranges=ranges, where=where, deadline=self._http.deadline)
+
+    # -- where things are --------------------------------------------------------------------
+
+    async def _known_shape(self) -> _Folder | _File:
+        """What the source is; asks the server, once, where the URL leaves it open."""
+        if self._shape is None:
+            try:
+                async with self._http.send("HEAD", self._path, _ANY) as (response, url):
+                    if response.status_code not in (200, 405, 501):
+                        raise answers.failure(response, shown(url), conditional=False)
+                self._shape = _File(decode(basename(self._path)))
+            except IsAFolder:
+                self._shape = _Folder(self._path)
+        return self._shape
+
+    async def _file_target(self, path: str) -> str:
+        shape = self._shape or await self._known_shape()
+        if not path:
+            raise IsAFolder(f"{self._canonical} is a folder")
+        if isinstance(shape, _Folder):
+            return shape.target(path)
+        if path == shape.name:
+            return self._path
+        raise (NotAFolder if path.startswith(f"{shape.name}/") else NotFound)(
+            f"{self._canonical} is one file: there is no {path!a}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A source that is a tree."""
+
+    base: str
+    """Its quoted path, without the slash at the end."""
+
+    def target(self, path: str) -> str:
+        return f"{self.base}/{to_url(path)}" if path else self.base
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A source that is one file."""
+
+    name: str
+
+
+def _entry(path: str, size: int | None, headers: httpx.Headers) -> Entry:
+    return Entry(
+        path.rpartition("/")[2],
+        Kind.FILE,
+        size,
+        answers.modified(headers),
+        validator=answers.validator(headers),
+    )

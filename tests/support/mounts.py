@@ -137,6 +137,14 @@ class Mount:
             os.kill(pid, signal.SIGKILL)
         return pid
 
+    def wait_fetched(self, size: int) -> None:
+        """Wait until this mount has fetched so many bytes."""
+        eventually(lambda: self.counters()["bytes_fetched"] >= size, f"{size} bytes are fetched")
+
+    def wait_worker(self, dead: int) -> None:
+        """Wait until another worker has taken over from one that was killed."""
+        eventually(lambda: self.worker_pid not in {0, dead}, f"another worker than {dead} runs")
+
     def unmount(self) -> None:
         """Unmount with the command, and see that nothing is left of it."""
         self.mirror("unmount", self.path).ok()

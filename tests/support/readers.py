@@ -6,9 +6,11 @@ then a child that can be killed, and its errors are its own. Each prints one JSO
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +45,15 @@ def result(process: subprocess.Popen[str], *, timeout: float = 60.0) -> dict[str
 def run(*args: str | Path, timeout: float = 60.0) -> dict[str, Any]:
     """Run one reader to its end."""
     return result(start(*args), timeout=timeout)
+
+
+def signal_waits(pid: int) -> bool:
+    """Whether a process has a signal that it cannot take yet, as one that waits inside a file system."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, mask = line.partition(":")
+        if name in {"SigPnd", "ShdPnd"} and int(mask, 16):
+            return True
+    return False
 
 
 # -- the programs ----------------------------------------------------------------------------
@@ -126,7 +137,32 @@ def _drop_pages(path: str) -> None:
     os.close(fd)
 
 
-_PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {"read": read, "crowd": crowd, "load": load}
+def timed(path: str) -> dict[str, Any]:
+    """Read a file by bare system calls while a timer goes off every 10 ms.
+
+    Python's own functions would try again after EINTR, and so hide it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer, hasher, size = ctypes.create_string_buffer(_CHUNK), hashlib.sha256(), 0
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    if (fd := libc.open(os.fsencode(path), os.O_RDONLY)) < 0:
+        return {"errno": ctypes.get_errno(), "size": 0}
+    while (got := libc.read(fd, buffer, _CHUNK)) > 0:
+        hasher.update(buffer.raw[:got])
+        size += got
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if got < 0:
+        return {"errno": ctypes.get_errno(), "size": size}
+    return {"errno": 0, "size": size, "sha256": hasher.hexdigest()}
+
+
+_PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {
+    "read": read,
+    "crowd": crowd,
+    "load": load,
+    "timed": timed,
+}
 
 
 def main() -> None:

@@ -1,0 +1,104 @@
+"""`docs/semantics.md`, "Errors": each failure of an origin, and what a reader gets for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import readers
+from tests.support.data import MiB, digest, noise, put, tree
+from tests.support.failures import errno_of_listing, errno_of_reading
+from tests.support.mounts import Mount, mounted
+from tests.support.servers import Server, nginx
+from tests.support.waiting import eventually
+
+IMPATIENT = ["--deadline", "2", "--ttl", "0"]
+
+ANSWERS = {401: "EACCES", 403: "EACCES", 404: "ENOENT", 407: "EACCES", 410: "ENOENT", 500: "EIO", 503: "EIO"}
+
+
+def test_only_404_and_410_mean_that_a_file_is_not_there(folder: Path) -> None:
+    """Every other answer is an error, each with the errno of its cause."""
+    conf = ""
+    for status in ANSWERS:
+        put(folder, f"{status}.bin", noise(status, 1000))
+        conf += f"location = /{status}.bin {{ return {status}; }}\n"
+    with (
+        nginx(folder, autoindex="json", extra_conf=conf) as origin,
+        # The deadline bounds all tries of a request: the default would only make the 5xx slower.
+        mounted(origin.url, args=["--deadline", "2"]) as mount,
+    ):
+        got = {status: errno_of_reading(mount.path / f"{status}.bin") for status in ANSWERS}
+        assert got == ANSWERS
+        assert errno_of_reading(mount.path / "no such name") == "ENOENT"
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(folder: Path) -> None:
+    """A listing that fails is an error: EACCES or EIO, never a folder without entries."""
+    conf = ""
+    wanted = {403: "EACCES", 500: "EIO"}
+    for status in wanted:
+        put(folder, f"{status}/file.bin", b"x")
+        conf += f"location /{status}/ {{ return {status}; }}\n"
+    with (
+        nginx(folder, autoindex="json", extra_conf=conf) as origin,
+        mounted(origin.url, args=["--deadline", "2"]) as mount,
+    ):
+        got = {status: errno_of_listing(mount.path / str(status)) for status in wanted}
+        assert got == wanted
+
+
+@pytest.mark.parametrize("how", ["stopped", "stalled"])
+def test_what_is_cached_is_served_when_the_origin_is_gone(
+    how: str, folder: Path, origin: Server, tmp_path: Path
+) -> None:
+    """Complete files and known folders are served; the rest fails, within the deadline."""
+    for name in ("cached/one.bin", "cached/two.bin", "other.bin", "never/seen.bin"):
+        put(folder, name, noise(name, 3 * MiB))
+    cache = tmp_path / "cache"
+    wanted = tree(folder / "cached")
+
+    def check(mount: Mount) -> None:
+        assert tree(mount.path / "cached") == wanted
+        for name in ("cached/one.bin", "cached/two.bin"):
+            assert (mount.path / name).read_bytes() == noise(name, 3 * MiB)
+        failure = "EIO" if how == "stopped" else "ETIMEDOUT"
+        assert errno_of_reading(mount.path / "other.bin") == failure
+        assert errno_of_listing(mount.path / "never") == failure
+
+    with mounted(origin.url, cache=cache, args=IMPATIENT) as mount:
+        for name in ("cached/one.bin", "cached/two.bin"):
+            (mount.path / name).read_bytes()
+        tree(mount.path / "cached")
+        (origin.stop if how == "stopped" else origin.pause)()
+        check(mount)
+    with mounted(origin.url, cache=cache, args=IMPATIENT) as mount:
+        assert "warning" in (mount.said.err if mount.said else "")
+        check(mount)
+        (origin.start if how == "stopped" else origin.resume)()
+        other = mount.path / "other.bin"
+        eventually(lambda: errno_of_reading(other) == "", "all is there again with the origin")
+
+
+def test_a_failed_request_is_tried_again(folder: Path, origin: Server) -> None:
+    """An origin that comes back in time costs its readers nothing but the wait."""
+    path = put(folder, "file.bin", noise("again", 3 * MiB))
+    with mounted(origin.url) as mount:
+        (mount.path / "file.bin").stat()
+        asked = mount.counters()["remote_requests"]
+        origin.stop()
+        reader = readers.start("read", mount.path / "file.bin")
+        eventually(lambda: mount.counters()["remote_requests"] > asked, "a try fails")
+        origin.start()
+        assert readers.result(reader)["sha256"] == digest(path)
+
+
+def test_a_fill_goes_on_over_a_restart_of_the_origin(folder: Path, slow_origin: Server) -> None:
+    """Connections that break in the middle of a body are no reader's failure, nor is a byte of them lost."""
+    path = put(folder, "file.bin", noise("broken", 24 * MiB))
+    with mounted(slow_origin.url) as mount:
+        reader = readers.start("read", mount.path / "file.bin")
+        mount.wait_fetched(4 * MiB)
+        slow_origin.restart()
+        assert readers.result(reader)["sha256"] == digest(path)

@@ -1,0 +1,181 @@
+"""`docs/semantics.md`, "Processes": what dies, and what a reader notices of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import mountinfo, readers
+from tests.support.command import PROGRAM
+from tests.support.data import KiB, MiB, digest, noise, put, tree
+from tests.support.mounts import RUNTIME, mounted, prepared
+from tests.support.servers import Server
+from tests.support.waiting import eventually
+
+LOAD_SECONDS = 10
+
+
+def _expected(folder: Path, names: list[str], where: Path) -> Path:
+    where.write_text(json.dumps({name: digest(folder / name) for name in names}))
+    return where
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "no_passthrough"]], ids=["passthrough", "plain"])
+def test_a_dead_worker_costs_no_request(
+    options: list[str], folder: Path, origin: Server, tmp_path: Path
+) -> None:
+    """Killed every second under load: 0 errors, and every byte is right."""
+    sizes = {f"small-{n}.bin": 20 * KiB for n in range(40)} | {f"large-{n}.bin": 20 * MiB for n in range(2)}
+    for name, size in sizes.items():
+        put(folder, name, noise(name, size))
+    crowd = [_expected(folder, sorted(sizes), tmp_path / "all"), *_quarters(folder, sizes, tmp_path)]
+    # A TTL of 0: names are looked up again and again, so that the worker has work at every moment.
+    with mounted(origin.url, args=["--ttl", "0", *options]) as mount:
+        running = [readers.start("load", mount.path, part, str(LOAD_SECONDS)) for part in crowd]
+        for _ in range(LOAD_SECONDS - 1):
+            dead = mount.kill_worker()
+            mount.wait_worker(dead)
+            # Not a wait for something: the pace of the deaths that the promise allows.
+            time.sleep(1)
+        answers = [readers.result(reader) for reader in running]
+        assert [answer["errors"] for answer in answers] == [{}] * len(crowd)
+        assert all(answer["operations"] > 0 for answer in answers)
+        assert mount.status()["worker_restarts"] == LOAD_SECONDS - 1
+
+
+def _quarters(folder: Path, sizes: dict[str, int], tmp_path: Path) -> list[Path]:
+    names = sorted(name for name in sizes if name.startswith("small"))
+    return [_expected(folder, names[part::2], tmp_path / f"part-{part}") for part in range(2)]
+
+
+def test_a_worker_killed_in_the_middle_of_a_fill_is_not_noticed(folder: Path, slow_origin: Server) -> None:
+    """The reader goes on, and its bytes are right."""
+    path = put(folder, "large.bin", noise("middle", 40 * MiB))
+    with mounted(slow_origin.url) as mount:
+        reader = readers.start("read", mount.path / "large.bin")
+        mount.wait_fetched(4 * MiB)
+        mount.kill_worker()
+        assert readers.result(reader) == {"errno": 0, "size": 40 * MiB, "sha256": digest(path)}
+
+
+def test_a_mapping_outlives_the_worker(folder: Path, origin: Server) -> None:
+    """Open complete files are read while there is no worker at all."""
+    data = noise("outlive", 3 * MiB)
+    put(folder, "file.bin", data)
+    with mounted(origin.url) as mount:
+        path = mount.path / "file.bin"
+        with path.open("rb") as file:
+            assert file.read(10) == data[:10]
+            mount.kill_worker()
+            assert file.read() == data[10:]
+            assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("victim", ["worker", "keeper and worker"])
+def test_a_killed_process_never_leaves_a_wrong_byte(
+    victim: str, folder: Path, slow_origin: Server, tmp_path: Path
+) -> None:
+    """What the cache serves after a kill is right, and what it cannot vouch for is fetched again."""
+    names = [f"{number}.bin" for number in range(3)]
+    for name in names:
+        put(folder, name, noise((victim, name), 20 * MiB))
+    cache = tmp_path / "cache"
+    for megabytes in (2, 9):
+        with mounted(slow_origin.url, cache=cache) as mount:
+            running = [readers.start("read", mount.path / name) for name in names]
+            mount.wait_fetched(megabytes * MiB)
+            if victim == "worker":
+                mount.kill_worker()
+                assert [readers.result(r)["sha256"] for r in running] == [digest(folder / n) for n in names]
+                break
+            for pid in mount.processes():
+                os.kill(pid, signal.SIGKILL)
+            for reader in running:
+                readers.result(reader)  # fails, and ends
+            mountinfo.detach(mount.path)
+    with mounted(slow_origin.url, cache=cache) as mount:
+        assert [digest(mount.path / name) for name in names] == [digest(folder / name) for name in names]
+
+
+@pytest.mark.parametrize("how", ["unmount", "SIGINT", "SIGTERM"])
+def test_an_unmounted_folder_leaves_nothing_behind(how: str, folder: Path, origin: Server) -> None:
+    """After `mirror unmount`, Ctrl-C or SIGTERM the mountpoint is as before and both processes have ended."""
+    put(folder, "file.bin", noise("nothing", 3 * MiB))
+    with prepared(origin.url) as mount:
+        before = mount.path.stat()
+        # As a shell starts it: in a process group of its own, which Ctrl-C reaches as a whole.
+        process = subprocess.Popen(
+            [PROGRAM, "mount", "--foreground", origin.url, mount.path, "--cache", mount.cache],
+            env={**os.environ, RUNTIME: str(mount.runtime)},
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        eventually(lambda: mount.mounted, "it is mounted")
+        assert (mount.path / "file.bin").read_bytes() == noise("nothing", 3 * MiB)
+        if how == "unmount":
+            mount.mirror("unmount", mount.path).ok()
+        elif how == "SIGINT":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.terminate()
+        _, said = process.communicate(timeout=30)
+        assert "Traceback" not in said
+        assert process.returncode == 0, said
+        mount.assert_gone()
+        assert mount.path.stat().st_ino == before.st_ino
+        assert list(mount.path.iterdir()) == []
+
+
+def test_an_unmount_in_the_middle_of_fills_is_clean(folder: Path, slow_origin: Server) -> None:
+    """Fills under way do not hold an unmount up."""
+    put(folder, "large.bin", noise("busy", 64 * MiB))
+    with mounted(slow_origin.url) as mount:
+        with (mount.path / "large.bin").open("rb") as file:
+            file.read(10)
+        mount.unmount()
+
+
+def test_a_busy_mount_is_not_torn_away(folder: Path, origin: Server) -> None:
+    """`mirror unmount` says that a file is open, in one line, and the mount goes on."""
+    put(folder, "file.bin", noise("busy", 1000))
+    with mounted(origin.url) as mount:
+        path = mount.path / "file.bin"
+        with path.open("rb") as file:
+            refused = mount.mirror("unmount", mount.path)
+            assert refused.code == 1
+            assert len(refused.lines) == 1
+            assert "busy" in refused.err
+            assert file.read() == noise("busy", 1000)
+            assert mount.mounted
+
+
+def test_a_stale_mount_left_by_a_crash_is_cleaned_up(folder: Path, origin: Server) -> None:
+    """Mounting again over what killed processes left works, and says so."""
+    put(folder, "file.bin", b"still here")
+    with mounted(origin.url) as mount:
+        for pid in mount.processes():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not mount.processes(), "they are dead")
+        assert mount.mounted, "the kernel keeps a mount whose server is dead"
+        again = mount.mount().ok()
+        assert "stale" in again.err + again.out
+        assert (mount.path / "file.bin").read_bytes() == b"still here"
+        assert tree(mount.path) == tree(folder)
+
+
+def test_an_unmount_removes_what_a_crash_left(folder: Path, origin: Server) -> None:
+    """`mirror unmount` of a mount whose processes are dead detaches it."""
+    put(folder, "file.bin", b"x")
+    with mounted(origin.url) as mount:
+        for pid in mount.processes():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not mount.processes(), "they are dead")
+        mount.mirror("unmount", mount.path).ok()
+        assert not mount.mounted

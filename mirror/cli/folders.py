@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from mirror.errors import SetupError
+from mirror.errors import SetupError, UsageError
 
 
 def default_cache() -> Path:
@@ -41,14 +41,13 @@ def usable_cache(path: Path | None) -> Path:
     return folder
 
 
-def apart(cache: Path, mountpoint: Path) -> None:
-    """Refuse a cache that a mount would hide from its own worker, and a mount over a part of the cache."""
-    if cache.is_relative_to(mountpoint):
-        raise SetupError(
-            f"the cache {cache} lies inside the mountpoint {mountpoint}: name another with --cache DIR"
-        )
-    if mountpoint.is_relative_to(cache):
-        raise SetupError(f"the mountpoint {mountpoint} lies inside the cache {cache}: mount somewhere else")
+def outside(cache: Path, mountpoint: Path) -> None:
+    """Refuse a mountpoint within the cache: the mount would hide a part of it from its own worker.
+
+    The other way round, a cache within the mountpoint, the keeper refuses itself.
+    """
+    if mountpoint.is_relative_to(cache) and mountpoint != cache:
+        raise UsageError(f"the mountpoint {mountpoint} lies inside the cache {cache}: mount somewhere else")
 
 
 def log_of(cache: Path, mountpoint: Path) -> Path:

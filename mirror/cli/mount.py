@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from mirror.cli.folders import apart, log_of, resolved, usable_cache
+from mirror.cli.folders import log_of, outside, resolved, usable_cache
 from mirror.cli.values import DURATION, SIZE, MountOptions, mount_options
 from mirror.config import MountConfig, OpenMode
 from mirror.errors import MirrorError, UsageError
@@ -148,12 +148,18 @@ def mount(
     """
     if deadline <= 0:
         raise UsageError("--deadline must be above 0: it is the patience with an origin, in seconds")
+    from mirror.keeper import launch
+    from mirror.keeper import mountpoint as place
+    from mirror.keeper import options as kernel_options
     from mirror.remotes import canonical
 
+    kernel_options.parse(options.kernel)
     where = resolved(mountpoint)
     url = canonical(source)
     folder = usable_cache(cache)
-    apart(folder, where)
+    outside(folder, where)
+    if notice := place.check(str(where), str(folder)):
+        click.echo(f"mirror: {notice}", err=True)
     if log_file is None and not foreground:
         log_file = log_of(folder, where)
     config = MountConfig(
@@ -172,8 +178,6 @@ def mount(
         mount_options=options.kernel,
         log_file=None if log_file is None else str(resolved(log_file)),
     )
-    from mirror.keeper import launch
-
     if foreground:
         launch.run_foreground(config)
     started = launch.start(config)

@@ -67,32 +67,8 @@ def option_value(
 DURATION = option_value(duration)
 SIZE = option_value(size)
 
-# Words of fstab that speak to mount(8), systemd or the boot, not to a file system. ``rw`` is what mount(8)
-# says by default; a mount of ours is read-only whatever is said.
-_NOISE = frozenset(
-    {
-        "auto",
-        "noauto",
-        "defaults",
-        "nofail",
-        "user",
-        "nouser",
-        "users",
-        "owner",
-        "group",
-        "_netdev",
-        "ro",
-        "rw",
-    }
-    | {"default_permissions"}
-)
-_NOISE_PREFIXES = ("x-", "comment=", "uhelper=", "helper=")
 _OURS = frozenset(
     {"cache", "open", "open_wait_size", "ttl", "deadline", "read_ahead", "backing_limit", "spin", "log_file"}
-)
-# Words the kernel takes with a value; what else has a '=' is a misspelt setting of ours.
-_KERNEL_KEYS = frozenset(
-    {"context", "fscontext", "defcontext", "rootcontext", "max_read", "fsname", "subtype"}
 )
 
 
@@ -101,7 +77,7 @@ class MountOptions:
     """What the ``-o`` lists of one command line say."""
 
     kernel: tuple[str, ...] = ()
-    """Options for the kernel, as written, each once; the keeper refuses those it does not know."""
+    """All that is no setting of ours, as written, each once; `mirror.keeper.options` judges it."""
     settings: dict[str, str] = field(default_factory=dict)
     """Settings of ours by the name of their long option, ``-`` written ``_``; the last one counts."""
     passthrough: bool = True
@@ -111,27 +87,22 @@ class MountOptions:
 def mount_options(lists: Iterable[str]) -> MountOptions:
     r"""Read the values of all ``-o``: comma separated, ``\,`` for a comma within a value.
 
-    Raises UsageError for a setting that does not exist or has no value.
+    Raises UsageError for a setting of ours without a value.
     """
     kernel: dict[str, None] = {}
     settings: dict[str, str] = {}
     passthrough = True
     for word in (word for text in lists for word in _split(text)):
-        key, equals, value = word.partition("=")
+        key, _, value = word.partition("=")
         key = key.replace("-", "_")
-        if word in _NOISE or word.startswith(_NOISE_PREFIXES):
-            continue
         if word in {"no_passthrough", "passthrough"}:
             passthrough = word == "passthrough"
-        elif key in _OURS:
-            if not value:
-                raise UsageError(f"-o {key} needs a value: write {key}=…")
-            settings[key] = value
-        elif equals and key not in _KERNEL_KEYS:
-            known = ", ".join(sorted(_OURS))
-            raise UsageError(f"-o {word}: there is no setting {key!r}; there are {known}")
-        else:
+        elif key not in _OURS:
             kernel[word] = None
+        elif value:
+            settings[key] = value
+        else:
+            raise UsageError(f"-o {word}: {key} needs a value, as in {key}=…")
     return MountOptions(tuple(kernel), settings, passthrough)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mirror.doctor import kernel, limits, privileges, probe, storage, tools
 from mirror.doctor.finding import Finding
+from mirror.runtime import all_mounts
 
 
 def examine(cache: Path) -> list[Finding]:
@@ -18,7 +19,6 @@ def examine(cache: Path) -> list[Finding]:
     fusermount = tools.find_fusermount()
     device_error = kernel.open_device()
     place = storage.nearest_folder(cache)
-    mountinfo = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
     return [
         kernel.version(release),
         kernel.passthrough(kernel.configuration(release), release),
@@ -29,7 +29,7 @@ def examine(cache: Path) -> list[Finding]:
         tools.fusermount(fusermount, tools.fusermount_version(fusermount), needed=not root),
         tools.allow_other(tools.read_fuse_conf(), root=root),
         storage.cache_folder(cache, storage.problem_of(cache)),
-        storage.file_system(storage.file_system_of(place, mountinfo)),
+        storage.file_system(storage.file_system_of(place, all_mounts())),
         limits.open_files(limits.hard_limit()),
         limits.socket_buffer(limits.read_wmem_max(), root=root),
         _probe(place, able=root and device_error is None),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from cache import CacheUnusable, check_folder
 from mirror.doctor.finding import Finding, Verdict
+from mirror.runtime import MountPoint
 
 STACKED = frozenset({"overlay", "ecryptfs"})
 """File systems on top of another: their files register only at the largest depth, 2."""
@@ -45,28 +47,15 @@ def file_system(kind: str | None) -> Finding:
     return Finding(check, Verdict.OK, kind)
 
 
-def file_system_of(folder: Path, mountinfo: str) -> str | None:
-    """The type of the file system at ``folder``, by the text of ``/proc/self/mountinfo``.
+def file_system_of(folder: Path, mounts: Iterable[MountPoint]) -> str | None:
+    """The type of the file system at ``folder``, by the kernel's table of mounts, later ones last.
 
     The deepest mount point above the folder counts, and of several mounts on one point the last.
     """
-    best: tuple[int, str] | None = None
-    for line in mountinfo.splitlines():
-        before, dash, after = line.partition(" - ")
-        fields = before.split()
-        if not dash or len(fields) < 5:
-            continue
-        point = Path(_unescaped(fields[4]))
-        if folder.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
-            best = (len(point.parts), after.split()[0])
-    return None if best is None else best[1]
-
-
-def _unescaped(field: str) -> str:
-    r"""Undo the kernel's octal escapes (``\040`` for a space)."""
-    for code in (" ", "\t", "\n", "#", "\\"):
-        field = field.replace(f"\\{ord(code):03o}", code)
-    return field
+    above = [mount for mount in mounts if folder.is_relative_to(mount.path)]
+    # A stable sort keeps later mounts of one point behind earlier ones.
+    above.sort(key=lambda mount: len(mount.path.parts))
+    return above[-1].fstype if above else None
 
 
 def nearest_folder(folder: Path) -> Path:

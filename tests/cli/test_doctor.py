@@ -13,6 +13,7 @@ import pytest
 
 from mirror.doctor import Finding, Verdict, examine, kernel, limits, privileges, probe, storage, tools
 from mirror.doctor.probe import Registration
+from mirror.runtime import parse_mountinfo
 
 
 def judged(finding: Finding, verdict: Verdict, said: str) -> None:
@@ -156,11 +157,11 @@ not a line
     ],
 )
 def test_the_deepest_and_latest_mount_tells_the_file_system(folder: str, kind: str) -> None:
-    assert storage.file_system_of(Path(folder), MOUNTINFO) == kind
+    assert storage.file_system_of(Path(folder), parse_mountinfo(MOUNTINFO)) == kind
 
 
 def test_no_mounts_tell_nothing() -> None:
-    assert storage.file_system_of(Path("/x"), "") is None
+    assert storage.file_system_of(Path("/x"), []) is None
 
 
 def test_a_folder_that_is_not_there_is_judged_by_the_one_above(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_shells_complete_commands(shell: str) -> None:
         (["mount", "--open", "never", "http://127.0.0.1:1/", "/mnt"], "--open"),
         (["mount", "--ttl", "soon", "http://127.0.0.1:1/", "/mnt"], "no duration"),
         (["mount", "--deadline", "0", "http://127.0.0.1:1/", "/mnt"], "--deadline"),
-        (["mount", "-o", "tll=5", "http://127.0.0.1:1/", "/mnt"], "no setting 'tll'"),
+        (["mount", "-o", "tll=5", "http://127.0.0.1:1/", "/mnt"], "tll=5"),
         (["mount", "-o", "ttl=soon", "http://127.0.0.1:1/", "/mnt"], "no duration"),
         (["mount", "--spin", "-1", "http://127.0.0.1:1/", "/mnt"], "--spin"),
         (["mount", "gopher://example.org/", "/mnt"], "gopher"),
@@ -100,7 +100,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(args: list[str], said: str, tmp
 def test_a_cache_inside_the_mountpoint_is_refused(tmp_path: Path) -> None:
     result = mirror("mount", "--cache", tmp_path / "cache", "http://127.0.0.1:1/", tmp_path)
     assert "lies inside the mountpoint" in one_line(result)
-    assert result.returncode == 1
+    assert result.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mountpoint_inside_the_cache_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    result = mirror("mount", "--cache", tmp_path, "http://127.0.0.1:1/", tmp_path / "mnt")
+    assert "lies inside the cache" in one_line(result)
+    assert result.returncode == 2
 
 
 def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:

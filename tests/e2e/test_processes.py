@@ -77,6 +77,18 @@ def test_a_mapping_outlives_the_worker(folder: Path, origin: Server) -> None:
             assert path.read_bytes() == data
 
 
+def test_a_worker_that_keeps_crashing_ends_the_mount(folder: Path, origin: Server) -> None:
+    """5 deaths in 10 seconds: the mount ends with a message that says why, and nothing is left."""
+    put(folder, "file.bin", b"x")
+    with mounted(origin.url) as mount:
+        for _ in range(4):
+            mount.wait_worker(mount.kill_worker(signal.SIGSEGV))
+        mount.kill_worker(signal.SIGSEGV)
+        eventually(lambda: not mount.mounted and not mount.processes(), "the mount ends")
+        assert "5 times" in mount.log
+        mount.assert_gone()
+
+
 @pytest.mark.parametrize("victim", ["worker", "keeper and worker"])
 def test_a_killed_process_never_leaves_a_wrong_byte(
     victim: str, folder: Path, slow_origin: Server, tmp_path: Path

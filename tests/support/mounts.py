@@ -130,11 +130,11 @@ class Mount:
         # Descriptor 0 is the terminal's: an open never returns it here.
         return eventually(attempt, f"an open of {name} gets passthrough") or 0
 
-    def kill_worker(self) -> int:
-        """Kill the worker with SIGKILL; returns the pid that is no more."""
-        pid = self.worker_pid
+    def kill_worker(self, sign: signal.Signals = signal.SIGKILL) -> int:
+        """Kill the worker; returns the pid that is no more."""
+        pid = eventually(lambda: self.worker_pid, "there is a worker to kill")
         with suppress(ProcessLookupError):  # died between our two looks: as good
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, sign)
         return pid
 
     def wait_fetched(self, size: int) -> None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cache import Kind, Node
+from cache import Entry, Kind, Node
 from mirror.config import OpenMode
-from mirror.errors import IsAFolder, MirrorError, NoSpace, NotFound, OriginFailed
+from mirror.errors import IsAFolder, NoSpace
 from mirror.fetch import Fetcher, Priority
 from mirror.namespace import Namespace
 
@@ -136,10 +136,7 @@ class FileSystem:
         if node.kind is Kind.FOLDER or node.size is not None:
             return node
         await self._fetcher.whole(node)
-        try:
-            sized = self.namespace.node(node.id)
-        except NotFound as exc:
-            raise OriginFailed(f"{node.name} went away while it was measured") from exc
-        if sized.size is None:
-            raise MirrorError(f"the size of {node.name} could not be learned")
-        return sized
+        size = self._fetcher.size(node)
+        return await self.namespace.saw(
+            node, Entry(node.name, node.kind, size, node.mtime_ns, node.mtime_resolution_ns, node.validator)
+        )

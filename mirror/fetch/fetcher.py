@@ -92,6 +92,10 @@ class Fetcher:
         self._hand_over(node, fd)
         return True
 
+    def size(self, node: Node) -> int:
+        """Bytes of a complete file, also when no header ever told."""
+        return self._objects.state(node).extents.stop
+
     def start(self, node: Node, priority: Priority) -> Fill:
         """Begin to fetch a file, or raise the priority of its fill."""
         fill = self._fills.get(node.id)
@@ -134,6 +138,7 @@ class Fetcher:
         stop = offset + size if node.size is None else min(offset + size, node.size)
         if offset >= stop:
             return b""
+        data: bytes | bytearray | None
         fill = self._fills.get(node.id)
         if fill is None:
             data = await self._descriptors.read(node, offset, stop)
@@ -147,7 +152,11 @@ class Fetcher:
         except NotFound as exc:
             # To the reader of an open file the name's end is the end of its version.
             raise VersionChanged(str(exc)) from exc
-        data = await self._descriptors.read(node, offset, stop)
+        if fill.state is FillState.FOLLOWING:
+            # What another process fills may be discarded by it at any time: nothing is kept open.
+            data = await trio.to_thread.run_sync(self._objects.read_partial, node, offset, stop - offset)
+        else:
+            data = await self._descriptors.read(node, offset, stop)
         if data is None:
             raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
         return data

@@ -321,8 +321,10 @@ class Fill:
         async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
             self._check(body)
             if not self._ranged:
-                # The whole file comes in one answer: this part is the only one from now on.
-                part.at, part.stop = body.start, self._size if self._size is not None else UNKNOWN
+                # The whole file has to come in one answer: this part is the only one from now on.
+                part.at, part.stop = 0, UNKNOWN if self._size is None else self._size
+                if body.start > 0 or body.stop not in (None, self._size):
+                    return  # it does not: ask again, for everything
             self._kick.set()
             await self._receive(body, part)
         if self._size is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyfuse3
 import trio
@@ -34,7 +36,8 @@ class Kernel:
 
     def register(self, node: Node, fd: int) -> None:
         """Give the kernel the backing file of a complete node; opens answered later use it."""
-        self._registrar.register(node.id, fd)
+        with _keeper_may_be_gone():
+            self._registrar.register(node.id, fd)
 
     def changed(self, changes: Changes) -> None:
         """Take back what is not true any more."""
@@ -42,10 +45,10 @@ class Kernel:
             self._forget(node.parent, node.name)  # its absence may be remembered
         for old, _ in changes.changed:
             self._forget(old.parent, old.name)
-            self._registrar.retire(old.id)
+            self._retire(old)
         for node in changes.removed:
             self._forget(node.parent, node.name)
-            self._registrar.retire(node.id)
+            self._retire(node)
 
     def forget_folder(self, folder: int) -> None:
         """Take back every name in a folder."""
@@ -55,6 +58,10 @@ class Kernel:
             for node in nodes:
                 self._forget(node.parent, node.name)
             after = nodes[-1].entry
+
+    def _retire(self, node: Node) -> None:
+        with _keeper_may_be_gone():
+            self._registrar.retire(node.id)
 
     def _forget(self, folder: int, name: str) -> None:
         is_root = self.namespace is not None and folder == self.namespace.root.id
@@ -70,6 +77,14 @@ class Kernel:
             while self._names:
                 batch = [self._names.popleft() for _ in range(min(BATCH, len(self._names)))]
                 await trio.to_thread.run_sync(_send, batch)
+
+
+@contextmanager
+def _keeper_may_be_gone() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:  # then so is the mount, and the FUSE socket ends in a moment
+        log.info("the keeper does not take registrations any more: %s", exc)
 
 
 def _send(batch: list[tuple[int, bytes]]) -> None:

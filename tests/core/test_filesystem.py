@@ -285,6 +285,7 @@ async def test_without_any_validator_answers_are_never_joined(world: Opener) -> 
     async with world(remote, open_mode=OpenMode.STREAM) as w:
         node = await w.node("a")
         await w.fs.open(node.id)
+        assert await w.content(node, 100, 0) == data[:100]
         with pytest.raises(VersionChanged):
             await w.content(node, 100, 10 * MIB)
         await w.fs.open(node.id)

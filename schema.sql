@@ -1,0 +1,81 @@
+-- The index of a cache: which names its sources have, and which bytes of them are here.
+--
+-- Sizes and offsets are bytes. Times named *_at are seconds since the epoch (REAL); *_ns are
+-- nanoseconds since the epoch. NULL always means "not known" or "never"; no other value stands for that.
+-- The index is kept in WAL mode. A change that must not be undone by a power cut (rows about bytes that
+-- are deleted) is committed with synchronous = FULL, everything else with NORMAL.
+
+PRAGMA user_version = 1;
+
+
+-- One version of one entry, also those that are past: what the kernel sees as an inode.
+-- A source is a node too, its root: parent 0, and its canonical URL for a name.
+CREATE TABLE nodes (
+    -- The inode number. AUTOINCREMENT: an id is never used again, not even after a delete.
+    id                  INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Id of the first version of this name; the same for all its versions. Directory offsets are made
+    -- of it, so that they outlast new versions and restarts.
+    entry               INTEGER NOT NULL,
+    -- Id of the source's root (of a root: its own).
+    source              INTEGER NOT NULL,
+    -- Id of the folder it is in; 0 for a root.
+    parent              INTEGER NOT NULL,
+    -- One path component: no "/", no NUL, not empty, at most 255 bytes. Of a root: the source's URL,
+    -- free of secrets.
+    name                TEXT    NOT NULL,
+    -- 1 file, 2 folder.
+    kind                INTEGER NOT NULL CHECK (kind IN (1, 2)),
+    -- NULL: nobody has said yet, and always for folders.
+    size                INTEGER CHECK (size >= 0),
+    mtime_ns            INTEGER,
+    -- How exact mtime_ns is; two times are compared at the coarser resolution of both.
+    mtime_resolution_ns INTEGER NOT NULL CHECK (mtime_resolution_ns > 0),
+    -- Strong validator of the version. Once known it does not change: another one is another node.
+    validator           TEXT,
+    -- When the origin last confirmed this very entry (or listed it for the first time, with its size).
+    checked_at          REAL,
+    -- Folders: when the last whole listing was asked for, and what makes the next one conditional.
+    -- A listing confirms all entries in it, without a change to their rows.
+    listed_at           REAL,
+    listing_validator   TEXT,
+    -- 1: this version stands at its name now. 0: superseded or removed; kept, because handles and
+    -- objects of it live on, and because the version may come back: then this row becomes current again.
+    current             INTEGER NOT NULL CHECK (current IN (0, 1)),
+    -- 1: the last listing of the folder stated the size, and so vouches for the whole entry.
+    listed_size         INTEGER NOT NULL CHECK (listed_size IN (0, 1)),
+    -- Files: name of the object, 20 bytes of digest over source, path and what was first known of the
+    -- version. Kept, because what is learned later must not give the object another name. NULL: folders.
+    object              BLOB
+) STRICT;
+
+-- One current version for each name; also the way of every look-up.
+CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE current = 1;
+-- Listings, in the order of directory offsets.
+CREATE UNIQUE INDEX nodes_by_cookie ON nodes (parent, entry) WHERE current = 1;
+-- Earlier versions, to find one that comes back.
+CREATE INDEX nodes_past ON nodes (parent, name) WHERE current = 0;
+
+
+-- Files of this cache that hold bytes of a node: objects/ab/abcd… when complete, with ".part" behind
+-- it until then. No row: nothing is known to be safe on disk (the file may be there all the same).
+CREATE TABLE objects (
+    node      INTEGER PRIMARY KEY REFERENCES nodes (id),
+    -- Inode number of the file that the extents were written to; they say nothing about another one.
+    inode     INTEGER NOT NULL,
+    -- Length of the whole file; NULL: not known yet. Known when sealed.
+    size      INTEGER CHECK (size >= 0),
+    -- When it was sealed: complete, and safely on disk with its name. NULL: not (yet).
+    sealed_at REAL,
+    -- When it was last opened, to within the time that such notes are gathered (some seconds).
+    used_at   REAL NOT NULL,
+    CHECK (sealed_at IS NULL OR size IS NOT NULL)
+) STRICT;
+
+-- Byte ranges of objects that are not sealed; of a sealed object every byte is there and it has no rows here.
+-- Half-open, disjoint, not touching. Only bytes that are safely on disk (fdatasync) are ever named.
+CREATE TABLE extents (
+    node  INTEGER NOT NULL REFERENCES objects (node) ON DELETE CASCADE,
+    start INTEGER NOT NULL CHECK (start >= 0),
+    stop  INTEGER NOT NULL CHECK (stop > start),
+    PRIMARY KEY (node, start)
+) STRICT, WITHOUT ROWID;

@@ -6,9 +6,10 @@ nothing of FUSE or of any protocol that bytes come over.
 
 from cache.errors import CacheBroken, CacheError, CacheFull, CacheUnusable
 from cache.extents import Extents
+from cache.filler import Filler
 from cache.folder import check_folder
 from cache.model import Changes, Entry, Kind, Node, same_version
-from cache.objects import Filler, Objects, ObjectState
+from cache.objects import Objects, ObjectState
 from cache.store import Cache
 from cache.tree import Tree
 

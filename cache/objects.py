@@ -1,63 +1,374 @@
-"""The bytes."""
+"""The bytes of versions: what is here, and who may fetch the rest.
+
+Whether an object is complete is decided in one place, `Objects._judge`, from what can be true of a
+file with a final name:
+
+- the index says it is sealed, or this process completed it and is sealing it: it is;
+- its identity attribute says so: it is, and the index lost its row, which is written again;
+- a living process holds its lease: that one completed it and is sealing it, so all bytes are there;
+- none of that: a process died between giving it its name and making it safe. After a power cut its
+  bytes may be wrong, so it is removed by the next one who fills it, and never written in place: the
+  kernel may still serve from it.
+
+Nothing here scans the objects, and nothing waits for the writer but rare repairs.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 from dataclasses import dataclass
+from enum import Enum, auto
 
+import trio
+
+from cache import errors, identity, rows
+from cache.durability import Durability
+from cache.errors import CacheError
 from cache.extents import Extents
+from cache.filler import Filler
+from cache.held import Held, HeldState
+from cache.index import Reader
+from cache.lease import Lease, locked
 from cache.model import Node
+from cache.names import Names, Paths, open_read, open_write, trustworthy, unlink
+from cache.rows import ObjectRow, Sealed
+from cache.tree import Tree
+from cache.writer import Writer, wake
+
+log = logging.getLogger(__name__)
+
+_HERE = (HeldState.FILLING, HeldState.CLOSED)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectState:
+    """How much of a version is here."""
+
     complete: bool
     extents: Extents
+    """What can be served: of an object filled by this process what is written, of any other what the
+    index says is safely on disk."""
 
 
-class Filler:
-    node: Node
-    present: Extents
+class _Verdict(Enum):
+    """What a file with a final name is."""
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        raise NotImplementedError
-
-    def read(self, offset: int, size: int) -> bytes:
-        raise NotImplementedError
-
-    def set_size(self, size: int) -> None:
-        raise NotImplementedError
-
-    def complete(self) -> int:
-        raise NotImplementedError
-
-    def discard(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
+    GOOD = auto()
+    """A complete object of the version."""
+    LEFT = auto()
+    """Left by a process that died before it was safe."""
+    BAD = auto()
+    """Not what was once there: truncated, replaced, or somebody else's."""
 
 
 class Objects:
+    """The objects of every source in one cache. May be used by several threads."""
+
+    def __init__(
+        self, names: Names, tree: Tree, reader: Reader, writer: Writer, durability_tree: Tree
+    ) -> None:
+        self._names = names
+        self._tree = tree
+        self._reader = reader
+        self._writer = writer
+        self._lock = threading.Lock()
+        self._held: dict[bytes, Held] = {}  # by key, guarded by _lock
+        self._durability = Durability(names.folder, durability_tree, writer, self._released)
+
+    # -- what is here ------------------------------------------------------------------------
+
     def state(self, node: Node) -> ObjectState:
-        raise NotImplementedError
+        """How much of a version is here. Raises `CacheBroken` when the index fails."""
+        held = self._held.get(node.key)
+        if held is not None and held.state in _HERE:
+            return ObjectState(False, held.present.copy())
+        if held is not None and held.state is HeldState.COMPLETE:
+            return _complete(held.size or 0)
+        row = rows.get(self._reader, node.id)
+        if row is not None and row.sealed:
+            return _complete(row.size or 0)
+        fd = self.open_complete(node)
+        if fd is not None:
+            with os.fdopen(fd) as file:
+                return _complete(os.fstat(file.fileno()).st_size)
+        return ObjectState(False, Extents() if row is None else rows.extents(self._reader, node.id))
 
     def open_complete(self, node: Node) -> int | None:
-        raise NotImplementedError
+        """Open a complete object for reading: a descriptor that the caller owns, checked; else None.
+
+        An object that is not what it should be is dropped, and fetched again by whoever wants it.
+
+        Raises:
+            CacheBroken: the index fails, or this process has no descriptors left.
+        """
+        paths = self._names.of(node.key)
+        fd = open_read(paths.final)
+        row = rows.get(self._reader, node.id)
+        if fd is None:
+            if row is not None and row.sealed and not self._is_held(node):
+                self._drop_bad(node, paths)
+            return None
+        verdict = self._judge(fd, node, row)
+        if verdict is _Verdict.GOOD:
+            return fd
+        os.close(fd)
+        if verdict is _Verdict.BAD:
+            self._drop_bad(node, paths)
+        return None
 
     def open_partial(self, node: Node) -> int | None:
-        raise NotImplementedError
+        """Open an incomplete object for reading; None when nothing is known to be in it.
+
+        What can be read from the descriptor is what `state` says *before* this call: another process may
+        since have discarded the file and begun another. `read_partial` does both at once.
+
+        Raises:
+            CacheBroken: the index fails, or this process has no descriptors left.
+        """
+        held = self._held.get(node.key)
+        if held is not None and held.state in (*_HERE, HeldState.COMPLETE):
+            inode = held.lease.inode
+        else:
+            row = rows.get(self._reader, node.id)
+            if row is None:
+                return None
+            inode = row.inode
+        paths = self._names.of(node.key)
+        for path in (paths.part, paths.final):  # in the order in which it has them
+            fd = open_read(path)
+            if fd is None:
+                continue
+            status = os.fstat(fd)
+            if status.st_ino == inode and trustworthy(status):
+                return fd
+            os.close(fd)
+        return None
 
     def read_partial(self, node: Node, offset: int, size: int) -> bytes | None:
-        raise NotImplementedError
+        """Read from an incomplete object; None unless all the bytes are there. Blocks.
+
+        Raises as `open_partial` does.
+        """
+        fd = self.open_partial(node)
+        if fd is None:
+            return None
+        try:
+            # The extents are asked for after the file was opened and belong to the same one.
+            inode = os.fstat(fd).st_ino
+            held = self._held.get(node.key)
+            if held is not None and held.lease.inode == inode:
+                present = held.present.copy()
+            else:
+                row = rows.get(self._reader, node.id)
+                if row is None or row.inode != inode:
+                    return None
+                present = Extents([(0, row.size or 0)]) if row.sealed else rows.extents(self._reader, node.id)
+            if not present.covers(offset, offset + size):
+                return None
+            data = os.pread(fd, size, offset)
+        except OSError as exc:
+            raise errors.of_os(exc, f"read {node.name} from the cache") from exc
+        finally:
+            os.close(fd)
+        return data if len(data) == size else None
+
+    # -- filling -----------------------------------------------------------------------------
 
     def fill(self, node: Node) -> Filler | None:
-        raise NotImplementedError
+        """Take the lease of an object that is not complete; resumes what is there.
+
+        Never waits for another process; only where the index and the file contradict each other, for
+        the index.
+
+        Returns:
+            None when another process or another `Filler` has the lease, or the object is complete.
+
+        Raises:
+            CacheFull: no space for another file.
+            CacheBroken: the disk or the index failed.
+        """
+        with self._lock:
+            held = self._held.get(node.key)
+            if held is not None and held.state is not HeldState.DISCARDED:
+                return self._fill_on(held, node)
+        paths = self._names.of(node.key)
+        held = self._take(node, paths)
+        if held is None:
+            return None
+        try:
+            fd = open_write(paths.part)
+        except OSError as exc:
+            held.lease.release()
+            raise errors.of_os(exc, f"write {node.name} to the cache") from exc
+        with self._lock:
+            self._held[node.key] = held
+        return self._filler(held, fd)
+
+    def _fill_on(self, held: Held, node: Node) -> Filler | None:
+        """Take back an object whose last checkpoint is still under way."""
+        with held.lock:
+            if held.state is not HeldState.CLOSED or held.failure is not None:
+                return None
+            try:
+                fd = open_write(held.paths.part)
+            except OSError as exc:
+                raise errors.of_os(exc, f"write {held.node.name} to the cache") from exc
+            held.state = HeldState.FILLING
+            held.node = node  # its size may be known by now
+            held.size = node.size if held.size is None else held.size
+        return self._filler(held, fd)
+
+    def _filler(self, held: Held, fd: int) -> Filler:
+        return Filler(held, fd, self._durability, self._forget_rows)
+
+    def _take(self, node: Node, paths: Paths) -> Held | None:
+        while True:
+            lease = Lease.take(paths.part)
+            if lease is None:
+                return None
+            try:
+                row = rows.get(self._reader, node.id)
+                final = open_read(paths.final)
+                if final is not None and not self._clear(final, node, row, paths):
+                    lease.remove()
+                    return None
+                if _continues(row, lease, node):
+                    present = Extents() if row is None else rows.extents(self._reader, node.id)
+                    if present.stop <= lease.size:
+                        return Held(node, paths, lease, present)
+                # The index speaks of another file: it has to forget that one for good first.
+                if row is not None:
+                    self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()
+            except BaseException:
+                lease.release()
+                raise
+            # Somebody may still read from what lies there, so it is replaced, not written over.
+            lease.remove()
+
+    def _clear(self, fd: int, node: Node, row: ObjectRow | None, paths: Paths) -> bool:
+        """Remove a final name that is of no use, holding the lease; False: the object is complete."""
+        try:
+            if self._judge(fd, node, row) is _Verdict.GOOD:
+                return False
+        finally:
+            os.close(fd)
+        log.info("the object of %s was never made safe, it is fetched again", node.name)
+        if row is not None:
+            self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()
+        unlink(paths.final)
+        return True
+
+    # -- other -------------------------------------------------------------------------------
 
     def touch(self, node: Node) -> None:
-        raise NotImplementedError
+        """Note that an object was used; costs nothing, is written some seconds later."""
+        self._durability.used(node.id)
 
     async def drop(self, node: Node) -> None:
-        raise NotImplementedError
+        """Remove an object, complete or not, unless somebody is filling it.
+
+        Raises:
+            CacheFull, CacheBroken: it is still there.
+        """
+        await self.sync()
+        await trio.to_thread.run_sync(self._drop, node)
 
     async def sync(self) -> None:
-        raise NotImplementedError
+        """Wait until everything that is complete is sealed, and all that is written is safely on disk."""
+        token = trio.lowlevel.current_trio_token()
+        done = trio.Event()
+        future = self._durability.flush()
+        future.add_done_callback(lambda _: wake(token, done))
+        await done.wait()
+        future.result()
+
+    def close(self) -> None:
+        """Make everything safe and end. Blocks. Fillers that are left must not be used any more."""
+        self._durability.close()
+        for held in list(self._held.values()):
+            held.lease.release()
+        self._held.clear()
+
+    # -- judging and dropping ----------------------------------------------------------------
+
+    def _is_held(self, node: Node) -> bool:
+        held = self._held.get(node.key)
+        return held is not None and held.state not in (HeldState.DISCARDED, HeldState.RELEASED)
+
+    def _judge(self, fd: int, node: Node, row: ObjectRow | None) -> _Verdict:
+        """What an open file with the final name of a node's object is."""
+        status = os.fstat(fd)
+        if not trustworthy(status):
+            return _Verdict.BAD
+        held = self._held.get(node.key)
+        if held is not None and held.state is HeldState.COMPLETE:
+            return _Verdict.GOOD if status.st_size == held.size else _Verdict.BAD
+        if row is None or not row.sealed:
+            seen = identity.read(fd)
+            size_fits = seen is not None and seen.size == status.st_size
+            if seen is not None and size_fits and seen.is_of(node, self._tree.place(node.id)):
+                sealed = Sealed(node.id, status.st_ino, status.st_size)
+                self._writer.submit(lambda db: rows.put_sealed(db, [sealed]))
+                return _Verdict.GOOD
+            if locked(fd):
+                return _Verdict.GOOD if node.size in (None, status.st_size) else _Verdict.LEFT
+            # Nobody holds it now; whoever did had written the row before letting go.
+            row = rows.get(self._reader, node.id)
+            if row is None or not row.sealed:
+                return _Verdict.LEFT
+        return _Verdict.GOOD if status.st_size == row.size else _Verdict.BAD
+
+    def _drop_bad(self, node: Node, paths: Paths) -> None:
+        """Remove an object that is not what the index says; its readers do not wait for that."""
+        lease = Lease.take(paths.part)
+        if lease is None:
+            return  # somebody fills it anew already
+        log.warning("the cached object of %s was damaged or removed: it is fetched again", node.name)
+        try:
+            unlink(paths.final)
+            deleted = self._writer.submit(lambda db: rows.delete(db, node.id), durable=True)
+        except CacheError:
+            lease.remove()
+            raise
+        deleted.add_done_callback(lambda _: lease.remove())
+
+    def _drop(self, node: Node) -> None:
+        paths = self._names.of(node.key)
+        lease = Lease.take(paths.part)
+        if lease is None:
+            return
+        try:
+            self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()
+            unlink(paths.final)
+        finally:
+            lease.remove()
+
+    def _forget_rows(self, held: Held) -> None:
+        """Delete the rows of a discarded object, then end its lease."""
+
+        def ended(_: object) -> None:
+            held.lease.release()
+            self._released(held)
+
+        deleted = self._writer.submit(lambda db: rows.delete(db, held.node.id), durable=True)
+        deleted.add_done_callback(ended)
+
+    def _released(self, held: Held) -> None:
+        with self._lock:
+            if self._held.get(held.node.key) is held:
+                del self._held[held.node.key]
+
+
+def _complete(size: int) -> ObjectState:
+    return ObjectState(True, Extents([(0, size)]))
+
+
+def _continues(row: ObjectRow | None, lease: Lease, node: Node) -> bool:
+    """Whether the index and the ``.part`` file speak of the same bytes, or both of none."""
+    if row is None:
+        return lease.size == 0
+    if row.sealed or row.inode != lease.inode:
+        return False
+    return None in (row.size, node.size) or row.size == node.size

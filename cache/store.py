@@ -1,22 +1,60 @@
-"""The cache as a whole."""
+"""A cache as a whole: a folder with an index, objects, and the two threads that write."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
+import trio
+
+from cache import index
+from cache.folder import make_folder
+from cache.index import Reader
+from cache.names import Names
 from cache.objects import Objects
 from cache.tree import Tree
+from cache.writer import Writer
 
 
 class Cache:
-    path: Path
-    tree: Tree
-    objects: Objects
+    """One cache that is open. Made by `open`; several processes may have one folder open at once."""
+
+    def __init__(self, path: Path, tree: Tree, objects: Objects) -> None:
+        self.path = path
+        self.tree = tree
+        self.objects = objects
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncIterator[Cache]:
-        raise NotImplementedError
-        yield
+        """Open a cache, made when it does not exist. On the way out everything is made safe.
+
+        Opening takes the same time whatever is in the cache: nothing is scanned.
+
+        Raises:
+            CacheUnusable: the folder cannot be a cache; the message says why and what to do.
+        """
+        with ExitStack() as stack:
+            cache = await trio.to_thread.run_sync(cls._start, path, stack)
+            closing = stack.pop_all()
+        try:
+            yield cache
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(closing.close)
+
+    @classmethod
+    def _start(cls, path: Path, stack: ExitStack) -> Cache:
+        make_folder(path)
+        file = path / index.NAME
+        index.prepare(file)
+        reader, behind = Reader(file), Reader(file)
+        stack.callback(reader.close)
+        stack.callback(behind.close)
+        writer = Writer(file)
+        stack.callback(writer.close)
+        tree = Tree(reader, writer)
+        objects = Objects(Names(path), tree, reader, writer, Tree(behind, writer))
+        stack.callback(objects.close)
+        return cls(path, tree, objects)

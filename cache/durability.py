@@ -1,0 +1,310 @@
+"""What is written becomes safe: one thread, behind everybody's back.
+
+Readers and fillers never wait for a disk to sync. This thread follows them in batches, and the index
+follows it: no row ever speaks of bytes that a power cut could still take.
+
+- A *checkpoint* of an object that is being filled: ``fdatasync``, then the extents that were present
+  before it. At most about once a second, or every 64 MiB.
+- *Sealing* complete objects: data to disk; then the identity attribute, whose presence proves the
+  data; attribute and names to disk; then the rows, in one transaction; then the leases end. For a batch
+  each step is taken for all objects before the next one, because on a journalling file system the first
+  sync of a step pays for all: 500 small files cost three journal commits, not 1,500.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+
+from cache import errors, identity, rows
+from cache.errors import CacheBroken, CacheError
+from cache.held import Held, HeldState
+from cache.identity import Identity
+from cache.names import open_read, unlink
+from cache.rows import Checkpoint, Sealed
+from cache.tree import Tree
+from cache.writer import Writer
+
+log = logging.getLogger(__name__)
+
+GATHER_SECONDS = 0.25
+"""How long complete objects are gathered before they are sealed together."""
+CHECKPOINT_SECONDS = 1.0
+CHECKPOINT_BYTES = 64 * 1024 * 1024
+"""A checkpoint is due so long after the first, or so much after the last write that none covers."""
+USED_SECONDS = 10.0
+"""How long notes of use are gathered."""
+LEASES = 4096
+"""Most complete objects whose lease is kept until they are sealed, and never more than a quarter of the
+descriptors this process may have. Should more wait (a disk that cannot follow), the leases of further
+ones end early: another process may then fetch such an object again."""
+
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+class Durability:
+    """The thread. ``released`` is called, in it, for every object that is not held any more."""
+
+    def __init__(self, folder: str, tree: Tree, writer: Writer, released: Callable[[Held], None]) -> None:
+        """``folder`` is that of all objects; ``tree`` has to have a reader of its own."""
+        self._folder = folder
+        self._tree = tree
+        self._writer = writer
+        self._released = released
+        self._leases = min(LEASES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._wake = threading.Condition()
+        # All below is guarded by _wake.
+        self._complete: list[Held] = []
+        self._unsealed = 0  # of _complete and of those being sealed
+        self._dirty: set[Held] = set()
+        self._used: dict[int, float] = {}
+        self._flushes: list[Future[None]] = []
+        self._due: float | None = None  # monotonic seconds; None: nothing to do
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="cache-durability", daemon=True)
+        self._thread.start()
+
+    # -- for everybody; never waits ----------------------------------------------------------
+
+    def wrote(self, held: Held, size: int) -> None:
+        """Note that ``size`` bytes were written. To be called with ``held.lock``."""
+        held.unsynced += size
+        if held.next_checkpoint is None:
+            held.next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+            with self._wake:
+                self._dirty.add(held)
+                self._be_due(held.next_checkpoint)
+        elif held.unsynced >= CHECKPOINT_BYTES > held.unsynced - size:
+            held.next_checkpoint = time.monotonic()
+            with self._wake:
+                self._be_due(held.next_checkpoint)
+
+    def closed(self, held: Held) -> None:
+        """Checkpoint an object that its filler gave back, then end its lease. With ``held.lock``."""
+        held.next_checkpoint = time.monotonic()
+        with self._wake:
+            self._dirty.add(held)
+            self._be_due(held.next_checkpoint)
+
+    def seal(self, held: Held) -> None:
+        """Seal an object that is complete, and end its lease."""
+        with self._wake:
+            self._dirty.discard(held)
+            if self._unsealed >= self._leases:
+                held.lease.release()
+            self._unsealed += 1
+            self._complete.append(held)
+            self._be_due(time.monotonic() + GATHER_SECONDS)
+
+    def forget(self, held: Held) -> None:
+        """Never mind: it was discarded."""
+        with self._wake:
+            self._dirty.discard(held)
+
+    def used(self, node: int) -> None:
+        """Note that an object was used now."""
+        with self._wake:
+            self._used[node] = time.time()
+            self._be_due(time.monotonic() + USED_SECONDS)
+
+    def flush(self) -> Future[None]:
+        """Do at once all that was asked for so far; the future is done when it is done."""
+        done: Future[None] = Future()
+        with self._wake:
+            if not self._thread.is_alive():
+                done.set_exception(CacheBroken("the cache is closed"))
+                return done
+            self._flushes.append(done)
+            self._be_due(time.monotonic())
+        return done
+
+    def close(self) -> None:
+        """Do all that is left, then end the thread. Blocks."""
+        with self._wake:
+            self._ending = True
+            self._be_due(time.monotonic())
+        self._thread.join()
+
+    def _be_due(self, when: float) -> None:
+        if self._due is None or when < self._due:
+            self._due = when
+            self._wake.notify()
+
+    # -- in the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            ending = False
+            while not ending:
+                ending = self._turn()
+        finally:
+            with self._wake:
+                self._ending = True
+                for flush in self._flushes:
+                    flush.set_exception(CacheBroken("the cache is closed"))
+                self._flushes.clear()
+
+    def _turn(self) -> bool:
+        """Wait until something is due and do all that is; True: it was the last time."""
+        with self._wake:
+            while self._due is None or (wait := self._due - time.monotonic()) > 0:
+                self._wake.wait(None if self._due is None else wait)
+            ending, flushes, complete, used = self._ending, self._flushes, self._complete, self._used
+            self._flushes, self._complete, self._used = [], [], {}
+            now = float("inf") if flushes or ending else time.monotonic()
+            dirty = [held for held in self._dirty if (held.next_checkpoint or 0.0) <= now]
+            self._dirty.difference_update(dirty)
+            self._due = min((held.next_checkpoint or 0.0 for held in self._dirty), default=None)
+        self._seal(complete)
+        self._checkpoint(dirty)
+        if used:
+            _committed(self._writer.submit(lambda db: rows.put_used(db, used)))
+        for flush in flushes:
+            flush.set_result(None)
+        return ending
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def _checkpoint(self, dirty: Iterable[Held]) -> None:
+        synced = [(held, point) for held in dirty if (point := self._sync_partial(held)) is not None]
+        submitted = []
+        for held, point in synced:
+            # Under the lock: a discard deletes rows, and has to find these ones queued before it.
+            with held.lock:
+                if held.state in (HeldState.FILLING, HeldState.CLOSED):
+                    future = self._writer.submit(partial(rows.put_checkpoint, point=point))
+                    submitted.append((held, point, future))
+        for held, point, future in submitted:
+            if _committed(future):
+                held.durable = point.extents
+        for held in dirty:
+            self._end_closed(held)
+
+    def _sync_partial(self, held: Held) -> Checkpoint | None:
+        with held.lock:
+            held.unsynced = 0
+            held.next_checkpoint = None
+            if held.state not in (HeldState.FILLING, HeldState.CLOSED) or held.failure is not None:
+                return None
+            present = held.present.copy()
+        if present == held.durable:
+            return None
+        try:
+            os.fdatasync(held.lease.fd)
+        except OSError as exc:
+            if held.state in (HeldState.FILLING, HeldState.CLOSED):  # else its descriptor went with it
+                self._lost(held, exc)
+            return None
+        return Checkpoint(held.node.id, held.lease.inode, held.size, present, held.durable)
+
+    def _end_closed(self, held: Held) -> None:
+        with held.lock:
+            if held.state is not HeldState.CLOSED or held.next_checkpoint is not None:
+                return  # discarded, or filled on, maybe given back once more already
+            held.state = HeldState.RELEASED
+            held.lease.release()
+        self._released(held)
+
+    # -- sealing -----------------------------------------------------------------------------
+
+    def _seal(self, complete: Sequence[Held]) -> None:
+        """Seal what can be; what cannot be synced loses its name, and is fetched again when asked for."""
+        if not complete:
+            return
+        ready = [held for held in complete if self._reopened(held)]
+        for held in ready:
+            _LIBC.sync_file_range(held.lease.fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
+        ready = [held for held in ready if self._synced(held, os.fdatasync)]
+        ready = [held for held in ready if self._identified(held)]
+        ready = [held for held in ready if self._synced(held, os.fsync)]
+        if ready and self._sync_folders({os.path.dirname(held.paths.final) for held in ready}):  # noqa: PTH120
+            sealed = [Sealed(held.node.id, held.lease.inode, held.size or 0) for held in ready]
+            _committed(self._writer.submit(lambda db: rows.put_sealed(db, sealed)))
+        for held in complete:
+            with held.lock:
+                held.state = HeldState.RELEASED
+                held.lease.release()
+            self._released(held)
+        with self._wake:
+            self._unsealed -= len(complete)
+
+    def _reopened(self, held: Held) -> bool:
+        """Make sure of a descriptor, where the lease ended early; False: the object is gone since."""
+        if held.lease.fd >= 0:
+            return True
+        fd = open_read(held.paths.final)
+        if fd is None:
+            return False
+        held.lease.fd = fd
+        return os.fstat(fd).st_ino == held.lease.inode
+
+    def _synced(self, held: Held, sync: Callable[[int], None]) -> bool:
+        try:
+            sync(held.lease.fd)
+        except OSError as exc:
+            self._lost(held, exc)
+            unlink(held.paths.final)
+            return False
+        return True
+
+    def _identified(self, held: Held) -> bool:
+        try:
+            # Read anew: the fill may have learned a validator. The place is that of the node, always.
+            node = self._tree.node(held.node.id) or held.node
+            identity.write(held.lease.fd, Identity.of(node, self._tree.place(node.id), held.size or 0))
+        except OSError as exc:
+            self._lost(held, exc)
+            unlink(held.paths.final)
+            return False
+        except CacheError as exc:
+            log.warning("%s is sealed without its identity: %s", held.node.name, exc)
+        return True
+
+    def _sync_folders(self, folders: Iterable[str]) -> bool:
+        try:
+            for folder in (*sorted(folders), self._folder):
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+        except OSError as exc:
+            log.error("the names of complete objects may not be on disk: %s", exc.strerror)  # noqa: TRY400
+            return False
+        return True
+
+    def _lost(self, held: Held, exc: OSError) -> None:
+        """The disk did not take what was written: the page cache cannot be believed from now on."""
+        log.error("bytes of %s were lost on their way to the disk: %s", held.node.name, exc.strerror)
+        with held.lock:
+            held.failure = errors.of_os(exc, f"keep {held.node.name}")
+
+
+def _committed(future: Future[None]) -> bool:
+    """Wait for rows to be committed; False, and logged, when they could not be.
+
+    Without its rows a partial object starts where it last had some, and a complete one is known by
+    its identity.
+    """
+    try:
+        future.result()
+    except CacheError as exc:
+        log.warning("what is cached could not be noted: %s", exc)
+        return False
+    return True
+
+
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return libc
+
+
+_LIBC = _libc()

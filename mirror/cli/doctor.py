@@ -24,7 +24,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(short_help="Check what this machine can do for a mount.", epilog=EXAMPLES)
 @click.option(
     "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the cache, as for mount."
 )

@@ -30,6 +30,7 @@ Examples:
   mirror unmount /mnt/imagenet
 
 To complete commands and options in your shell, put this in its start-up file:
+
 \b
   bash   eval "$(_MIRROR_COMPLETE=bash_source mirror)"
   zsh    eval "$(_MIRROR_COMPLETE=zsh_source mirror)"

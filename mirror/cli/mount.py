@@ -41,7 +41,7 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
     return options
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(short_help="Mount a source read-only on a folder.", epilog=EXAMPLES)
 @click.argument("source")
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @click.option(

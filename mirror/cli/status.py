@@ -21,7 +21,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(short_help="Show the mounts of this machine.", epilog=EXAMPLES)
 @click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a list with one object for each mount.")
 def status(mountpoint: Path | None, as_json: bool) -> None:

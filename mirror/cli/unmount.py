@@ -17,7 +17,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(short_help="Unmount, and wait until it is gone.", epilog=EXAMPLES)
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @click.option("-l", "--lazy", is_flag=True, help="Detach it even when it is in use.")
 @click.option(

@@ -41,7 +41,7 @@ Patterns are compared with the path below SOURCE (quote them, or the shell reads
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(short_help="Fetch files into the cache ahead of use.", epilog=EXAMPLES)
 @click.argument("source")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option(

@@ -44,7 +44,7 @@ class Span:
     """Of the whole file; None when the answer does not say."""
 
 
-def failure(response: httpx.Response, where: str, *, conditional: bool) -> MirrorError:
+def failure(response: httpx.Response, where: object, *, conditional: bool) -> MirrorError:
     """Return the error that an answer without the asked-for body stands for.
 
     ``conditional``: the request named a range or a version, so 412 and 416 are answers to that.
@@ -101,14 +101,14 @@ def length(headers: httpx.Headers) -> int | None:
     return int(value) if value is not None and value.isascii() and value.isdigit() else None
 
 
-def refuse_encoded(headers: httpx.Headers, where: str) -> None:
+def refuse_encoded(headers: httpx.Headers, where: object) -> None:
     """Raise `ProtocolError` when the body is not the file's own bytes."""
     encoding = headers.get("content-encoding")
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise ProtocolError(f"{where}: the answer is compressed although that was refused")
 
 
-def check_version(headers: httpx.Headers, expected: str, where: str) -> None:
+def check_version(headers: httpx.Headers, expected: str, where: object) -> None:
     """Check that an answer is of the version that was asked for.
 
     Raises:
@@ -127,7 +127,7 @@ def whole(headers: httpx.Headers) -> Span:
     return Span(0, size, size)
 
 
-def partial(headers: httpx.Headers, start: int, stop: int | None, where: str) -> Span:
+def partial(headers: httpx.Headers, start: int, stop: int | None, where: object) -> Span:
     """Return the span of a 206, which must be exactly what was asked for.
 
     Asked for more than there is, a server answers with what there is. An answer to an open end

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.request import getproxies, proxy_bypass
@@ -21,7 +22,7 @@ from mirror.remotes.http.connection import Origin
 from mirror.remotes.http.credentials import authorization
 from mirror.remotes.http.failures import translated
 from mirror.remotes.http.transport import Transport
-from mirror.remotes.http.url import adds_slash, drops_slash, redirected, shown
+from mirror.remotes.http.url import Place, adds_slash, drops_slash, redirected
 
 MAX_HOPS = 10
 
@@ -36,6 +37,14 @@ def user_agent() -> str:
         return f"mirrorfs/{version('mirrorfs')}"
     except PackageNotFoundError:
         return "mirrorfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The head of an answer, its body not read yet, and where it came from."""
+
+    head: httpx.Response
+    where: Place
 
 
 class Exchanger:
@@ -83,9 +92,7 @@ class Exchanger:
         self._transport = _transport(self._origin, connections, trust_env, trusted)
 
     @asynccontextmanager
-    async def send(
-        self, method: str, path: str, headers: Headers
-    ) -> AsyncIterator[tuple[httpx.Response, httpx.URL]]:
+    async def send(self, method: str, path: str, headers: Headers) -> AsyncIterator[Answer]:
         """Send one request, and the same to wherever it is redirected.
 
         Args:
@@ -94,47 +101,46 @@ class Exchanger:
             headers: beside those that every request has.
 
         Yields:
-            The answer, of any status but a redirect, its body not read yet; and the URL that gave it.
-            The connection is free again at the end of the context.
+            An answer of any status but a redirect, its body not read yet. Its connection is free again
+            at the end of the context.
 
         Raises:
             IsAFolder, NotAFolder: the server redirects to the same path with or without a slash.
             OriginFailed, Stalled, ProtocolError: no answer to be had; mapped from httpx.
         """
-        url = self._url
+        # The path goes beside the URL ("target" is httpx's name for it): parsing a URL costs more
+        # than all else that is done for a request here, and only a redirect needs one.
         extensions = {"timeout": self._timeouts, "target": path.encode("ascii")}
-        request = httpx.Request(method, url, headers=self._own + headers, extensions=extensions)
-        hops = 0
-        while True:
+        request = httpx.Request(method, self._url, headers=self._own + headers, extensions=extensions)
+        where = Place(self._url, path)
+        for hops in range(MAX_HOPS + 1):
             self.requests += 1
             try:
                 response = await self._transport.handle_async_request(request)
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
-                where = shown(url) if hops else self.where(path)
                 raise translated(exc, where, self.deadline) from exc
             try:
                 if response.status_code not in REDIRECTS:
-                    yield response, url if hops else self._url.copy_with(raw_path=path.encode("ascii"))
+                    yield Answer(response, where)
                     return
-                if not hops:
-                    url = url.copy_with(raw_path=path.encode("ascii"))
-                hops += 1
-                url = self._next_hop(response, url, hops)
-                request = self._request(method, url, headers)
+                url = self._next_hop(response, where.url)
             finally:
                 await response.aclose()
+            if hops < MAX_HOPS:
+                where = Place(url)
+                request = self._request(method, url, headers)
+        raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")
 
-    def _next_hop(self, response: httpx.Response, url: httpx.URL, hops: int) -> httpx.URL:
+    @staticmethod
+    def _next_hop(response: httpx.Response, url: httpx.URL) -> httpx.URL:
         location = response.headers.get("location")
         if not location:
-            raise ProtocolError(f"{shown(url)}: a redirect that does not say where to")
+            raise ProtocolError(f"{Place(url)}: a redirect that does not say where to")
         target = redirected(url, location)
         if adds_slash(url, target):
-            raise IsAFolder(f"{shown(url)} is a folder")
+            raise IsAFolder(f"{Place(url)} is a folder")
         if drops_slash(url, target):
-            raise NotAFolder(f"{shown(url)} is not a folder")
-        if hops > MAX_HOPS:
-            raise OriginFailed(f"{shown(url)}: redirected more than {MAX_HOPS} times")
+            raise NotAFolder(f"{Place(url)} is not a folder")
         return target
 
     def _request(self, method: str, url: httpx.URL, headers: Headers) -> httpx.Request:
@@ -146,10 +152,6 @@ class Exchanger:
             headers=host + self._common + secret + headers,
             extensions={"timeout": self._timeouts},
         )
-
-    def where(self, path: str) -> str:
-        """Return the URL of a path for a message."""
-        return str(self._url).removesuffix("/") + path
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -13,12 +13,12 @@ from mirror.errors import MirrorError, OriginFailed, ProtocolError, Stalled, Tra
 _PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
-def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: str, deadline: float) -> MirrorError:
+def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline: float) -> MirrorError:
     """Return what ``exc`` is in our words.
 
     Args:
         exc: what the transport raised.
-        where: the URL, fit for a message.
+        where: the URL, as ``str`` gives it.
         deadline: the seconds that were waited, for the message.
     """
     match exc:
@@ -41,7 +41,7 @@ def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: str, deadline: fl
             return OriginFailed(f"{where}: cannot be asked ({exc})")
 
 
-def _not_connected(exc: httpx.ConnectError, where: str) -> MirrorError:
+def _not_connected(exc: httpx.ConnectError, where: object) -> MirrorError:
     for cause in _causes(exc):
         match cause:
             case ssl.SSLCertVerificationError():

@@ -32,7 +32,7 @@ class Chunks:
     then does not hold a reader for ever. The time between reads is the reader's and does not count.
     """
 
-    def __init__(self, response: httpx.Response, where: str, deadline: float) -> None:
+    def __init__(self, response: httpx.Response, where: object, deadline: float) -> None:
         self._chunks = _raw(response)
         self._where = where
         self._deadline = deadline
@@ -70,7 +70,7 @@ class HttpPart:
         entry: Entry,
         *,
         ranges: bool,
-        where: str,
+        where: object,
         deadline: float,
     ) -> None:
         if not response.extensions.get(DELIMITED, True):
@@ -101,7 +101,7 @@ class HttpPart:
         return chunk
 
 
-async def read_whole(response: httpx.Response, where: str, deadline: float, most: int) -> bytes:
+async def read_whole(response: httpx.Response, where: object, deadline: float, most: int) -> bytes:
     """Read a body into memory.
 
     Raises:

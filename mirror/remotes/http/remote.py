@@ -25,7 +25,6 @@ from mirror.remotes.http.clocks import ListedTimes
 from mirror.remotes.http.connection import DELIMITED
 from mirror.remotes.http.exchange import Exchanger, Headers
 from mirror.remotes.http.parts import HttpPart, read_whole
-from mirror.remotes.http.url import shown
 from mirror.remotes.names import decode, to_url
 
 MAX_PAGE = 128 * 1024 * 1024
@@ -97,27 +96,27 @@ class HttpRemote:
         headers = [*_ACCEPT]
         if validator is not None:
             headers.append((b"If-None-Match", validator.removeprefix(answers.ETAG).encode("latin-1")))
-        async with self._http.send("GET", target, headers) as (response, url):
-            where = shown(url)
+        async with self._http.send("GET", target, headers) as answer:
+            response = answer.head
             if response.status_code == 304 and validator is not None:
                 return NotModified()
             if response.status_code != 200:
-                raise answers.failure(response, where, conditional=False)
-            page = await self._page(response, where)
+                raise answers.failure(response, answer.where, conditional=False)
+            page = await self._page(response, answer.where)
             content_type = response.headers.get("content-type", "")
             seen = answers.validator(response.headers)
-        parse = partial(listings.parse, page, content_type, str(url))
+        parse = partial(listings.parse, page, content_type, str(answer.where.url))
         try:
             if len(page) < BIG_PAGE:
                 entries = parse()
             else:
                 entries = await trio.to_thread.run_sync(parse)
         except listings.NotAListingError as exc:
-            raise ProtocolError(f"{where}: the answer is no listing of a folder: {exc}") from exc
+            raise ProtocolError(f"{answer.where}: the answer is no listing of a folder: {exc}") from exc
         entries = await self._times.checked(entries, partial(self._stat_in, path))
         return Listing(entries, seen)
 
-    async def _page(self, response: httpx.Response, where: str) -> bytes:
+    async def _page(self, response: httpx.Response, where: object) -> bytes:
         answers.refuse_encoded(response.headers, where)
         content_type = response.headers.get("content-type", "")
         if not listings.readable(content_type):
@@ -143,21 +142,22 @@ class HttpRemote:
     async def stat(self, path: str) -> Entry:
         """Ask for one file's size, mtime and validator. See `mirror.remotes.base.Remote.stat`."""
         target = await self._file_target(path)
-        async with self._http.send("HEAD", target, _ANY) as (response, url):
+        async with self._http.send("HEAD", target, _ANY) as answer:
+            response = answer.head
             if response.status_code == 200:
                 size = answers.length(response.headers)
                 # Of a compressed answer the length says nothing about the file.
                 if size is not None and "content-encoding" not in response.headers:
                     return _entry(path, size, response.headers)
             elif response.status_code not in (405, 501):
-                raise answers.failure(response, shown(url), conditional=False)
+                raise answers.failure(response, answer.where, conditional=False)
         return await self._stat_by_get(path, target)
 
     async def _stat_by_get(self, path: str, target: str) -> Entry:
         """Ask by a GET for one byte, where HEAD is not allowed or not complete."""
         headers = [*_ANY, (b"Range", b"bytes=0-0")]
-        async with self._http.send("GET", target, headers) as (response, url):
-            where = shown(url)
+        async with self._http.send("GET", target, headers) as answer:
+            response, where = answer.head, answer.where
             answers.refuse_encoded(response.headers, where)
             match response.status_code:
                 case 200:
@@ -184,29 +184,31 @@ class HttpRemote:
             headers.append((b"Range", answers.range_header(start, stop).encode("ascii")))
         if validator is not None:
             if not validator.startswith(answers.ETAG):
-                raise VersionChanged(f"{self._http.where(target)}: {validator!a} is no ETag to ask for")
+                raise VersionChanged(f"{self._canonical}: {validator!a} is no ETag to ask for")
             etag = validator.removeprefix(answers.ETAG).encode("latin-1")
             # If-Match answers another version with a 412 and no body; If-Range is for servers
             # that know only that one. Whichever was honoured, the answer's own ETag decides.
             headers.append((b"If-Match", etag))
             if ranged:
                 headers.append((b"If-Range", etag))
-        async with self._http.send("GET", target, headers) as (response, url):
-            where = shown(url) if response.status_code != 206 else self._http.where(target)
+        async with self._http.send("GET", target, headers) as answer:
+            response = answer.head
             status = response.status_code
             if status not in (200, 206) or (status == 206 and not ranged):
-                raise answers.failure(response, where, conditional=ranged or validator is not None)
-            answers.refuse_encoded(response.headers, where)
+                raise answers.failure(response, answer.where, conditional=ranged or validator is not None)
+            answers.refuse_encoded(response.headers, answer.where)
             if validator is not None:
-                answers.check_version(response.headers, validator, where)
+                answers.check_version(response.headers, validator, answer.where)
             if status == 206:
-                span = answers.partial(response.headers, start, stop, where)
+                span = answers.partial(response.headers, start, stop, answer.where)
                 ranges = True
             else:
                 span = answers.whole(response.headers)
                 ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
             entry = _entry(path, span.size, response.headers)
-            yield HttpPart(response, span, entry, ranges=ranges, where=where, deadline=self._http.deadline)
+            yield HttpPart(
+                response, span, entry, ranges=ranges, where=answer.where, deadline=self._http.deadline
+            )
 
     # -- where things are --------------------------------------------------------------------
 
@@ -214,9 +216,9 @@ class HttpRemote:
         """What the source is; asks the server, once, where the URL leaves it open."""
         if self._shape is None:
             try:
-                async with self._http.send("HEAD", self._path, _ANY) as (response, url):
-                    if response.status_code not in (200, 405, 501):
-                        raise answers.failure(response, shown(url), conditional=False)
+                async with self._http.send("HEAD", self._path, _ANY) as answer:
+                    if answer.head.status_code not in (200, 405, 501):
+                        raise answers.failure(answer.head, answer.where, conditional=False)
                 self._shape = _File(decode(basename(self._path)))
             except IsAFolder:
                 self._shape = _Folder(self._path)

@@ -74,9 +74,27 @@ def _path(source: str, path: str) -> str:
     return f"/{quoted}/" if path.endswith("/") else f"/{quoted}"
 
 
-def shown(url: httpx.URL) -> str:
-    """Return the URL for a message: without a query, which may be a signature."""
-    return str(url.copy_with(query=None, fragment=None)) if url.query else str(url)
+class Place:
+    """A URL for messages: put together only when one is written, and without its query.
+
+    The query may be a signature. Building a URL costs more than all else that is done for a request
+    here, and nearly every request goes without a message.
+    """
+
+    __slots__ = ("_base", "_path")
+
+    def __init__(self, base: httpx.URL, path: str | None = None) -> None:
+        """Remember ``base``, or ``path`` (quoted, with a leading slash) on its host."""
+        self._base = base
+        self._path = path
+
+    @property
+    def url(self) -> httpx.URL:
+        """The URL in full."""
+        return self._base if self._path is None else self._base.copy_with(raw_path=self._path.encode("ascii"))
+
+    def __str__(self) -> str:
+        return str(self.url.copy_with(query=None, fragment=None))
 
 
 def redirected(url: httpx.URL, location: str) -> httpx.URL:
@@ -89,13 +107,13 @@ def redirected(url: httpx.URL, location: str) -> httpx.URL:
     try:
         target = url.join(location)
     except (httpx.InvalidURL, ValueError) as exc:
-        raise ProtocolError(f"{shown(url)}: redirects to something that is not a URL") from exc
+        raise ProtocolError(f"{Place(url)}: redirects to something that is not a URL") from exc
     if target.scheme not in SCHEMES or not target.host:
-        raise OriginFailed(f"{shown(url)}: redirects to {target.scheme!a}, not to http or https")
+        raise OriginFailed(f"{Place(url)}: redirects to {target.scheme!a}, not to http or https")
     if url.scheme == "https" and target.scheme == "http":
-        raise OriginFailed(f"{shown(url)}: redirects from https to http, which is refused")
+        raise OriginFailed(f"{Place(url)}: redirects from https to http, which is refused")
     if target.userinfo:
-        raise ProtocolError(f"{shown(url)}: redirects to a URL with a password in it, which is refused")
+        raise ProtocolError(f"{Place(url)}: redirects to a URL with a password in it, which is refused")
     return target.copy_with(fragment=None)
 
 

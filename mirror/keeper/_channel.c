@@ -139,8 +139,10 @@ static PyObject *channel_object_probe(ChannelObject *self, PyObject *args)
     if (error != 0)
         return raise_errno(error);
     int id = kernel_open(channel, fd);
-    if (id < 0)
+    if (id < 0) {
+        nodes_enable(&channel->nodes, false);
         return raise_errno(-id);
+    }
     kernel_close(channel, id);
     Py_RETURN_NONE;
 }
@@ -248,7 +250,7 @@ static PyObject *channel_object_snapshot(ChannelObject *self, PyObject *Py_UNUSE
     return Py_BuildValue("{s:N,s:N}", "counters", counters, "files", files);
 }
 
-enum attribute { INITIALISED, ENDED, PASSTHROUGH, RESEND, WORKER_LOST, SERVED, FAILURE, LAST_ERROR };
+enum attribute { BACKING_LIMIT, INITIALISED, ENDED, PASSTHROUGH, RESEND, WORKER_LOST, SERVED, FAILURE, LAST_ERROR };
 
 static PyObject *channel_object_get(ChannelObject *self, void *closure)
 {
@@ -256,6 +258,8 @@ static PyObject *channel_object_get(ChannelObject *self, void *closure)
     if (channel == NULL)
         return NULL;
     switch ((enum attribute)(uintptr_t)closure) {
+    case BACKING_LIMIT:
+        return PyLong_FromUnsignedLong(channel->settings.backing_limit);
     case INITIALISED:
         return PyBool_FromLong(atomic_load(&channel->initialised));
     case ENDED:
@@ -277,6 +281,7 @@ static PyObject *channel_object_get(ChannelObject *self, void *closure)
 }
 
 static PyGetSetDef channel_attributes[] = {
+    {"backing_limit", (getter)channel_object_get, NULL, "As it was made.", (void *)BACKING_LIMIT},
     {"initialised", (getter)channel_object_get, NULL, "INIT is answered.", (void *)INITIALISED},
     {"ended", (getter)channel_object_get, NULL, "The kernel's side is gone.", (void *)ENDED},
     {"passthrough", (getter)channel_object_get, NULL, "The kernel agreed to it.", (void *)PASSTHROUGH},

@@ -51,7 +51,7 @@ class Channel:
         """Hand over the keeper's ends of a worker's sockets; a former worker is cut off."""
 
     def probe(self, fd: int, /) -> None:
-        """Register a file and let it go again: OSError says why passthrough cannot be had."""
+        """Register a file and let it go again: OSError says why passthrough is not to be had."""
 
     def fileno(self) -> int:
         """Descriptor that becomes readable when one of the attributes changed."""
@@ -65,6 +65,9 @@ class Channel:
     def close(self) -> None:
         """Answer every waiter with ENOTCONN, end the threads, close /dev/fuse and the backing files."""
 
+    @property
+    def backing_limit(self) -> int:
+        """Most backing files registered at once."""
     @property
     def initialised(self) -> bool:
         """The kernel has its answer to INIT: the mount works."""
@@ -85,7 +88,7 @@ class Channel:
         """Replies of the present worker that reached the kernel."""
     @property
     def failure(self) -> int:
-        """errno that broke the channel, or 0."""
+        """Errno that broke the channel, or 0."""
     @property
     def last_error(self) -> int:
-        """errno of the last registration that the kernel refused, or 0."""
+        """Errno of the last registration that the kernel refused, or 0."""

@@ -1,0 +1,121 @@
+"""Asking keepers, and ending mounts: what `mirror status` and `mirror unmount` do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from mirror import runtime
+from mirror.errors import MirrorError, SetupError
+from mirror.keeper import mountpoint as at
+from mirror.keeper.status import LENGTH, peer_uid
+
+_ANSWER_SECONDS = 5.0
+
+
+def status(mountpoint: str) -> dict[str, Any]:
+    """The status of one mount, with the keys that `mirror status --json` documents.
+
+    ``counters`` holds the keeper's and the worker's; without the worker's while it is being restarted.
+    Raises SetupError when nothing is mounted there, or its keeper is dead or does not answer.
+    """
+    try:
+        with _connect(mountpoint) as connection:
+            report = json.loads(_receive(connection))
+            statistics = json.loads(_receive(connection) or b"{}")
+    except (OSError, ValueError) as exc:
+        raise _unanswered(mountpoint) from exc
+    if not isinstance(report, dict) or not isinstance(statistics, dict):
+        raise _unanswered(mountpoint)
+    report["counters"] = {**statistics, **report["counters"]}
+    return report
+
+
+def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> None:
+    """Unmount, and return once the mount is gone and both its processes have ended.
+
+    A mount whose keeper is dead is detached. Raises SetupError when nothing of ours is mounted there,
+    when it is in use (and not ``lazy``), or when its processes still run after ``timeout`` seconds.
+    """
+    _ours(mountpoint)
+    if at.is_dead(mountpoint):
+        at.clear_stale(mountpoint)
+        _forget(mountpoint)
+        return
+    with contextlib.ExitStack() as held:
+        processes: list[int] = []
+        try:
+            known = status(mountpoint)
+        except MirrorError:
+            known = {}  # without its keeper's word, unmounting is all that can be done
+        for pid in (known.get("keeper_pid"), known.get("worker_pid")):
+            with contextlib.suppress(ProcessLookupError):
+                if pid is not None:
+                    processes.append(os.pidfd_open(pid))
+                    held.callback(os.close, processes[-1])
+        at.detach(mountpoint, lazy=lazy)
+        deadline = time.monotonic() + timeout
+        for process in processes:
+            poll = select.poll()
+            poll.register(process, select.POLLIN)
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise SetupError(
+                    f"{mountpoint} is unmounted, but its processes still run after {timeout:g} s"
+                )
+
+
+def _ours(mountpoint: str) -> None:
+    mount = runtime.mount_at(mountpoint)
+    if mount is None or mount.fstype != runtime.FSTYPE:
+        raise SetupError(f"{mountpoint} is not mounted by mirror: 'mirror status' lists what is")
+
+
+def _unanswered(mountpoint: str) -> MirrorError:
+    mount = runtime.mount_at(mountpoint)
+    if mount is None or mount.fstype != runtime.FSTYPE:
+        return SetupError(f"{mountpoint} is not mounted by mirror: 'mirror status' lists what is")
+    if at.is_dead(mountpoint):
+        return SetupError(f"the keeper of {mountpoint} is dead: clear it with 'mirror unmount {mountpoint}'")
+    return SetupError(f"the keeper of {mountpoint} does not answer: it may belong to another user")
+
+
+def _forget(mountpoint: str) -> None:
+    """Remove the socket that a dead keeper left."""
+    with contextlib.suppress(SetupError):
+        Path(runtime.socket_path(mountpoint)).unlink(missing_ok=True)
+
+
+def _connect(mountpoint: str) -> socket.socket:
+    path = runtime.socket_path(mountpoint)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_ANSWER_SECONDS)
+    try:
+        connection.connect(str(path))
+        if peer_uid(connection) not in (0, os.geteuid()):
+            raise PermissionError(f"{path} belongs to another user")
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _receive(connection: socket.socket) -> bytes:
+    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    parts = []
+    while length > 0:
+        part = connection.recv(min(length, 1 << 16))
+        if not part:
+            raise ConnectionError("the keeper ended in the middle of its answer")
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,151 @@
+r"""The link: how keeper and worker speak about the worker itself, beside the FUSE messages.
+
+One packet is one message: a letter, then its text. The keeper parses nothing of what a worker says
+but the letter, an exit code and plain text; the worker's statistics pass through it unread.
+
+    keeper -> worker   C generation\n config   once, at the start
+                       ?                       send statistics
+                       Q                       end
+    worker -> keeper   P warning               prepared: cache open, source checked, ready to mount
+                       F code message          failed for good: end the mount, say this
+                       S json                  statistics
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from enum import Enum
+
+from mirror.config import MountConfig
+
+MESSAGE_MAX = 1 << 17
+"""Bytes; more than any statistics."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a new link."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class Request(Enum):
+    """What the keeper asks of a worker."""
+
+    STATS = "?"
+    """Send statistics."""
+    QUIT = "Q"
+    """End: the mount is gone. Also what a dead keeper means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The worker is ready to serve."""
+
+    warning: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker can never serve this mount; starting it again would not help."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The worker's statistics, unread JSON."""
+
+    text: bytes
+
+
+class WorkerEnd:
+    """The worker's hold on the link. Everything blocks, and is short."""
+
+    def __init__(self, end: socket.socket) -> None:
+        """Take over the worker's end."""
+        self._socket = end
+
+    def fileno(self) -> int:
+        """Readable when `receive` will not block."""
+        return self._socket.fileno()
+
+    def configuration(self) -> tuple[MountConfig, int]:
+        """The first message: what to mount, and how many workers have served it before."""
+        kind, _, text = self._socket.recv(MESSAGE_MAX).partition(b"\n")
+        if kind[:1] != b"C":
+            raise EOFError("the keeper went away before it said what to do")
+        return MountConfig.from_json(text), int(kind[1:])
+
+    def receive(self) -> Request:
+        """The next request; the end of the link is `Request.QUIT`."""
+        try:
+            message = self._socket.recv(MESSAGE_MAX)
+        except ConnectionResetError:
+            message = b""
+        return Request.STATS if message == b"?" else Request.QUIT
+
+    def prepared(self, warning: str | None = None) -> None:
+        """Say that the cache is open and the source was checked."""
+        self._send("P" + (warning or ""))
+
+    def failed(self, message: str, code: int = 1) -> None:
+        """Say why this mount cannot be: one line, and the exit code (1 or 2)."""
+        self._send(f"F{code}{message}")
+
+    def stats(self, text: str) -> None:
+        """Answer `Request.STATS` with one JSON object."""
+        self._send("S" + text)
+
+    def _send(self, text: str) -> None:
+        self._socket.sendall(text.encode(errors="backslashreplace")[:MESSAGE_MAX])
+
+
+class KeeperEnd:
+    """The keeper's hold on the link. Never blocks: a worker may hang."""
+
+    def __init__(self, end: socket.socket) -> None:
+        """Take over the keeper's end."""
+        self._socket = end
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """Readable when `receive` has something."""
+        return self._socket.fileno()
+
+    def configure(self, config: MountConfig, generation: int) -> None:
+        """Send the first message."""
+        self._socket.send(f"C{generation}\n{config.to_json()}".encode())
+
+    def ask(self, request: Request) -> bool:
+        """Send a request; False when the worker is gone or does not read any more."""
+        try:
+            self._socket.send(request.value.encode())
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Prepared | Failed | Stats | None:
+        """The next message; None at the end or for what is not understood."""
+        try:
+            message = self._socket.recv(MESSAGE_MAX)
+        except OSError:
+            return None
+        kind, body = message[:1], message[1:]
+        if kind == b"P":
+            return Prepared(_line(body) or None)
+        if kind == b"F":
+            reason = _line(body[1:]) or "the worker failed without a reason"
+            return Failed(2 if body[:1] == b"2" else 1, reason)
+        if kind == b"S":
+            return Stats(body)
+        return None
+
+    def close(self) -> None:
+        """Close the socket: to the worker this is `Request.QUIT`."""
+        self._socket.close()
+
+
+def _line(text: bytes) -> str:
+    """One printable line of what a worker said."""
+    return " ".join(text.decode(errors="backslashreplace").split())

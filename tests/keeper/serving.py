@@ -1,0 +1,152 @@
+"""A small worker for the keeper's tests: a static tree over pyfuse3, without cache or origin.
+
+The source is a folder on disk; every file below it is shown, flat, by name. Files whose name begins
+with ``whole`` are registered before their OPEN is answered, ``later`` ones only when they are read;
+all others stay page-cached. ``MIRROR_TEST_WORKER`` holds words that make it misbehave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from mirror.keeper import link, privileges
+from mirror.keeper.control import Registrar
+
+MISBEHAVE = set(os.environ.get("MIRROR_TEST_WORKER", "").split())
+FIRST_NODE = 1000
+
+
+class Tree(pyfuse3.Operations):
+    """The files of one folder, numbered by name."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = True  # wished for; the keeper must not let it happen
+
+    def __init__(self, folder: Path, registrar: Registrar) -> None:
+        super().__init__()
+        self.folder = folder
+        self.names = {FIRST_NODE + i: path.name for i, path in enumerate(sorted(folder.iterdir()))}
+        self.registrar = registrar
+        self.reads = 0
+        self.opens = 0
+        self.releases = 0
+
+    def path(self, node: int) -> Path:
+        return self.folder / self.names[node]
+
+    def register(self, node: int) -> None:
+        fd = os.open(self.path(node), os.O_RDONLY)
+        try:
+            self.registrar.register(node, fd)
+        finally:
+            os.close(fd)
+
+    def attributes(self, node: int) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = node
+        entry.attr_timeout = entry.entry_timeout = 3600
+        if node == pyfuse3.ROOT_INODE:
+            entry.st_mode = stat.S_IFDIR | 0o755
+        else:
+            entry.st_mode = stat.S_IFREG | 0o644
+            entry.st_size = self.path(node).stat().st_size
+        return entry
+
+    async def getattr(self, inode, ctx=None):
+        if "hang" in MISBEHAVE:
+            await trio.sleep_forever()
+        return self.attributes(inode)
+
+    async def lookup(self, parent_inode, name, ctx=None):
+        for node, known in self.names.items():
+            if known == os.fsdecode(name):
+                return self.attributes(node)
+        raise pyfuse3.FUSEError(errno.ENOENT)
+
+    async def opendir(self, inode, ctx):
+        return inode
+
+    async def readdir(self, fh, start_id, token):
+        for node, name in sorted(self.names.items()):
+            if node > start_id and not pyfuse3.readdir_reply(
+                token, os.fsencode(name), self.attributes(node), node
+            ):
+                return
+
+    async def open(self, inode, flags, ctx):
+        self.opens += 1
+        name = self.names[inode]
+        if name.startswith("whole"):
+            self.register(inode)
+        if name.startswith("crash"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        direct = name.startswith("direct")
+        return pyfuse3.FileInfo(fh=inode, direct_io=direct, keep_cache=not direct)
+
+    async def read(self, fh, off, size):
+        self.reads += 1
+        name = self.names[fh]
+        if name.startswith("stuck"):
+            await trio.sleep_forever()
+        if name.startswith("later"):
+            self.register(fh)
+        if name.startswith("retire"):
+            self.registrar.retire(fh)
+        with self.path(fh).open("rb") as file:
+            return os.pread(file.fileno(), size, off)
+
+    async def release(self, fh):
+        self.releases += 1
+
+
+async def serve(tree: Tree, fuse_fd: int, supervisor: link.WorkerEnd) -> None:
+    pyfuse3.init(tree, f"/dev/fd/{fuse_fd}", {"default_permissions"})
+    supervisor.prepared("the origin is slow" if "warn" in MISBEHAVE else None)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer, tree, supervisor)
+            await pyfuse3.main()
+            nursery.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+async def answer(tree: Tree, supervisor: link.WorkerEnd) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(supervisor.fileno())
+        if supervisor.receive() is link.Request.QUIT:
+            pyfuse3.terminate()
+            return
+        supervisor.stats(json.dumps({"worker_reads": tree.reads, "worker_opens": tree.opens}))
+
+
+def main() -> None:
+    privileges.drop_all()
+    parser = argparse.ArgumentParser()
+    for name in ("fuse", "control", "link"):
+        parser.add_argument(f"--{name}-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    supervisor = link.WorkerEnd(socket.socket(fileno=arguments.link_fd))
+    config, generation = supervisor.configuration()
+    if "fail" in MISBEHAVE:
+        supervisor.failed("the origin says no (403): check the credentials")
+        sys.exit(1)
+    if "die" in MISBEHAVE or ("die-later" in MISBEHAVE and generation > 0):
+        sys.exit("no strength left")
+    tree = Tree(Path(config.source.removeprefix("test:")), Registrar(socket.socket(fileno=arguments.control_fd)))
+    trio.run(serve, tree, arguments.fuse_fd, supervisor)
+
+
+if __name__ == "__main__":
+    main()

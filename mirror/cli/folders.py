@@ -41,28 +41,27 @@ def usable_cache(path: Path | None) -> Path:
     return folder
 
 
-def outside(cache: Path, mountpoint: Path) -> None:
-    """Refuse a mountpoint within the cache: the mount would hide a part of it from its own worker.
-
-    The other way round, a cache within the mountpoint, the keeper refuses itself.
-    """
-    if mountpoint.is_relative_to(cache) and mountpoint != cache:
+def apart(cache: Path, mountpoint: Path) -> None:
+    """Refuse a mount that would hide the cache, or a part of it, from its own worker."""
+    if cache.is_relative_to(mountpoint):
+        raise UsageError(f"the cache {cache} lies inside the mountpoint {mountpoint}: choose another --cache")
+    if mountpoint.is_relative_to(cache):
         raise UsageError(f"the mountpoint {mountpoint} lies inside the cache {cache}: mount somewhere else")
 
 
-def log_of(cache: Path, mountpoint: Path) -> Path:
-    """The log of a mount: ``CACHE/log/mnt-data.1a2b3c4d.log`` for ``/mnt/data``; its folder is made.
-
-    The digest keeps ``/a/b`` and ``/a-b`` apart; the rest is for people. Raises SetupError when the folder
-    cannot be made.
-    """
-    folder = cache / "log"
+def make(folder: Path) -> None:
+    """Make a folder for this user alone, where it is missing. Raises SetupError when it cannot be."""
     try:
-        # One after the other: what mkdir makes on the way gets the default mode.
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise SetupError(f"cannot make {folder}: {error.strerror}; name a file with --log-file") from error
+        raise SetupError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def log_of(cache: Path, mountpoint: Path) -> Path:
+    """The log of a mount: ``CACHE/log/mnt-data.1a2b3c4d.log`` for ``/mnt/data``.
+
+    The digest keeps ``/a/b`` and ``/a-b`` apart; the rest is for people.
+    """
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", str(mountpoint).strip("/"))[-80:] or "root"
     digest = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:8]
-    return folder / f"{readable}.{digest}.log"
+    return cache / "log" / f"{readable}.{digest}.log"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from mirror.cli.folders import log_of, outside, resolved, usable_cache
+from mirror.cli.folders import apart, log_of, make, resolved, usable_cache
 from mirror.cli.values import DURATION, SIZE, MountOptions, mount_options
 from mirror.config import MountConfig, OpenMode
 from mirror.errors import MirrorError, UsageError
@@ -149,7 +149,6 @@ def mount(
     if deadline <= 0:
         raise UsageError("--deadline must be above 0: it is the patience with an origin, in seconds")
     from mirror.keeper import launch
-    from mirror.keeper import mountpoint as place
     from mirror.keeper import options as kernel_options
     from mirror.remotes import canonical
 
@@ -157,11 +156,11 @@ def mount(
     where = resolved(mountpoint)
     url = canonical(source)
     folder = usable_cache(cache)
-    outside(folder, where)
-    if notice := place.check(str(where), str(folder)):
-        click.echo(f"mirror: {notice}", err=True)
+    apart(folder, where)
+    make(folder)
     if log_file is None and not foreground:
         log_file = log_of(folder, where)
+        make(log_file.parent)
     config = MountConfig(
         source=url,
         mountpoint=str(where),

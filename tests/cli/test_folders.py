@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.folders import default_cache, log_of, outside, resolved
+from mirror.cli.folders import apart, default_cache, log_of, make, resolved
 from mirror.errors import SetupError, UsageError
 
 
@@ -33,13 +33,17 @@ def test_others_have_their_xdg_cache_folder(monkeypatch: pytest.MonkeyPatch, xdg
     assert default_cache() == Path(expected)
 
 
-def test_a_mount_may_not_hide_a_part_of_its_cache() -> None:
-    with pytest.raises(UsageError, match="lies inside the cache"):
-        outside(Path("/cache"), Path("/cache/objects"))
+@pytest.mark.parametrize(
+    ("cache", "mountpoint"), [("/mnt", "/mnt"), ("/mnt/cache", "/mnt"), ("/cache", "/cache/objects")]
+)
+def test_a_mount_may_not_hide_its_cache(cache: str, mountpoint: str) -> None:
+    with pytest.raises(UsageError, match="lies inside"):
+        apart(Path(cache), Path(mountpoint))
 
 
 def test_a_common_beginning_is_no_nesting() -> None:
-    outside(Path("/mnt"), Path("/mnt-cache"))
+    apart(Path("/mnt"), Path("/mnt-cache"))
+    apart(Path("/mnt-cache"), Path("/mnt"))
 
 
 def test_links_are_resolved(tmp_path: Path) -> None:
@@ -47,19 +51,24 @@ def test_links_are_resolved(tmp_path: Path) -> None:
     assert resolved(tmp_path / "link" / "x") == tmp_path / "folder" / "x"
 
 
-def test_two_mountpoints_never_share_a_log(tmp_path: Path) -> None:
-    one, two = log_of(tmp_path, Path("/a/b")), log_of(tmp_path, Path("/a-b"))
+def test_two_mountpoints_never_share_a_log() -> None:
+    one, two = log_of(Path("/c"), Path("/a/b")), log_of(Path("/c"), Path("/a-b"))
     assert one != two
     assert one.name.startswith("a-b.")
-    assert one.parent == tmp_path / "log"
-    assert one.parent.stat().st_mode & 0o777 == 0o700
+    assert one.parent == Path("/c/log")
 
 
-def test_a_log_has_a_name_that_a_folder_can_hold(tmp_path: Path) -> None:
-    assert len(log_of(tmp_path, Path("/" + "x/" * 500)).name) < 255
+def test_a_log_has_a_name_that_a_folder_can_hold() -> None:
+    assert len(log_of(Path("/c"), Path("/" + "x/" * 500)).name) < 255
 
 
-def test_a_log_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "log").touch()
-    with pytest.raises(SetupError, match="--log-file"):
-        log_of(tmp_path, Path("/mnt"))
+def test_a_folder_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    make(tmp_path / "a" / "cache")
+    make(tmp_path / "a" / "cache")
+    assert (tmp_path / "a" / "cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="cannot make the folder"):
+        make(tmp_path / "file" / "log")

@@ -8,6 +8,7 @@ that was begun is undone: nothing mounted, no process left, one line that says w
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -121,9 +122,9 @@ class Keeper:
             privileges.keep_only_sys_admin()
         try:
             self._channel = self._make_channel(self._mount.fuse_fd, depth, pages, limit)
-        except OSError:
+        except OSError as exc:
             os.close(self._mount.fuse_fd)
-            raise
+            raise SetupError(f"cannot serve the mount: {exc.strerror}") from exc
         self._watch(self._channel.fileno(), partial(self._on_channel, self._channel))
         self._channel.attach(*worker.give_sockets())
         self._channel.start()
@@ -343,31 +344,29 @@ class Keeper:
         """Undo whatever was done, in the order in which nothing waits for what is gone already."""
         if self._status is not None:
             self._status.close()
-        if self._mount is not None and not self._unmounted:
-            self._unmount(self._mount)
+        if self._mount is not None:
+            if self._unmounted:
+                self._mount.forget()
+            else:
+                self._unmount(self._mount)
         self._end_worker()
         if self._channel is not None:
             self._channel.close()
-        if self._mount is not None:
-            try:
-                self._mount.release()
-            except SetupError as exc:
-                log.warning("%s", exc)
         if self._sockets is not None:
             self._sockets.close()
         self._selector.close()
 
     def _unmount(self, mounted: Mount) -> None:
         try:
-            mounted.unmount(lazy=False)
-        except SetupError as exc:
-            if not isinstance(exc.__cause__, OSError):
-                raise
-            log.warning("%s is in use: detached, it goes when its last user lets go", mounted.mountpoint)
             try:
+                mounted.unmount(lazy=False)
+            except SetupError as exc:
+                if not isinstance(exc.__cause__, OSError) or exc.__cause__.errno != errno.EBUSY:
+                    raise
+                log.warning("%s is in use: detached, it goes when its last user lets go", mounted.mountpoint)
                 mounted.unmount(lazy=True)
-            except SetupError as again:
-                log.warning("%s", again)
+        except SetupError as exc:
+            log.warning("%s", exc)  # the rest of the end is still to come
 
     def _end_worker(self) -> None:
         worker = self._worker

@@ -1,8 +1,9 @@
 """Making and unmaking the mount: by mount(2) with CAP_SYS_ADMIN, else through fusermount3.
 
-fusermount3 is asked for ``auto_unmount``: it then stays, as root, and unmounts when its socket to us
-closes. Once ``no_new_privs`` is set we could not start it again, and it also clears up should we be
-killed.
+fusermount3 is set-uid, which ``no_new_privs`` forbids. So before that is set a shell is started that
+does nothing but wait: when its line to us ends, however we end, it starts fusermount3 to unmount.
+(fusermount3's own ``auto_unmount`` is not used: that of libfuse 3.14 leaves the mount behind unless it
+has ``allow_other``.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import socket
 import stat
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from mirror import runtime
@@ -31,52 +31,59 @@ _GONE_SECONDS = 5.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Helper:
-    """fusermount3, which stays for as long as the mount does."""
+class _Unmounter:
+    """The shell that waits to unmount."""
 
-    process: subprocess.Popen[str]
-    line: socket.socket
-    """It unmounts when this closes."""
+    _SCRIPT = 'read -r word || exec fusermount3 -u -z -- "$0"'
+
+    def __init__(self, mountpoint: str) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", self._SCRIPT, mountpoint],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+
+    def dismiss(self) -> None:
+        """There is nothing to unmount any more."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(b"dismissed\n", _GONE_SECONDS)
+
+    def unmount(self) -> bool:
+        """Unmount now, lazily; False when that failed."""
+        try:
+            self._process.communicate(None, _GONE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return self._process.returncode == 0
 
 
 class Mount:
     """One mount, from the moment it stands in the kernel's table."""
 
-    def __init__(self, mountpoint: str, fuse_fd: int, helper: _Helper | None) -> None:
+    def __init__(self, mountpoint: str, fuse_fd: int, unmounter: _Unmounter | None) -> None:
         self.mountpoint = mountpoint
         self.fuse_fd = fuse_fd
         """/dev/fuse, to be taken over by the channel."""
-        self._helper = helper
-
-    @property
-    def by_helper(self) -> bool:
-        """Whether fusermount3 made it, and will unmake it."""
-        return self._helper is not None
+        self._unmounter = unmounter
 
     def unmount(self, *, lazy: bool) -> None:
-        """Take the mount out of the kernel's table.
+        """Take the mount out of the kernel's table; one of fusermount3 goes lazily in any case.
 
-        Raises SetupError, caused by EBUSY when in use and not ``lazy``. A mount of fusermount3 goes
-        lazily in any case, and only once /dev/fuse is closed: see `release`.
+        Raises SetupError, caused by EBUSY when in use and not ``lazy``.
         """
-        if not self.by_helper:
+        if self._unmounter is None:
             at.detach(self.mountpoint, lazy=lazy)
+        elif not self._unmounter.unmount():
+            raise SetupError(
+                f"fusermount3 did not unmount {self.mountpoint}: try 'fusermount3 -uz {self.mountpoint}'"
+            )
 
-    def release(self) -> None:
-        """Let fusermount3 unmount, and wait for that; /dev/fuse has to be closed before.
-
-        Raises SetupError when it does not.
-        """
-        if self._helper is None:
-            return
-        self._helper.line.close()
-        try:
-            self._helper.process.wait(_GONE_SECONDS)
-        except subprocess.TimeoutExpired as exc:
-            raise SetupError(f"fusermount3 hangs: try 'fusermount3 -uz {self.mountpoint}'") from exc
-        finally:
-            self._helper = None
+    def forget(self) -> None:
+        """Someone else has unmounted it."""
+        if self._unmounter is not None:
+            self._unmounter.dismiss()
 
 
 def mount(mountpoint: str, source: str, options: KernelOptions, max_read: int | None) -> Mount:
@@ -126,31 +133,28 @@ def _no_device(exc: OSError) -> SetupError:
 
 def _mount_by_helper(mountpoint: str, name: str, words: list[str]) -> Mount:
     escaped = name.replace("\\", "\\\\").replace(",", "\\,")
-    options = ["auto_unmount", *words, f"fsname={escaped}", "subtype=mirror"]
+    options = ",".join([*words, f"fsname={escaped}", "subtype=mirror"])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.ExitStack() as unless_mounted:
-        unless_mounted.callback(ours.close)
-        try:
-            process = subprocess.Popen(
-                ["fusermount3", "-o", ",".join(options), "--", mountpoint],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno()), "LC_ALL": "C"},
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        except FileNotFoundError as exc:
-            raise SetupError("mounting without root takes fusermount3: install the package fuse3") from exc
-        finally:
-            theirs.close()
+    with ours:
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    ["fusermount3", "-o", options, "--", mountpoint],
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno()), "LC_ALL": "C"},
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            except FileNotFoundError as exc:
+                raise SetupError(
+                    "mounting without root takes fusermount3: install the package fuse3"
+                ) from exc
         fuse_fd = _receive_descriptor(ours)
-        if fuse_fd is None:
-            said = " ".join(process.communicate()[1].split()).removeprefix("fusermount3: ")
-            raise SetupError(f"cannot mount on {mountpoint}: {said or 'fusermount3 failed'}")
-        if process.stderr is not None:
-            process.stderr.close()
-        unless_mounted.pop_all()
-    return Mount(mountpoint, fuse_fd, _Helper(process, ours))
+    said = " ".join(process.communicate()[1].split()).removeprefix("fusermount3: ")
+    if fuse_fd is None:
+        raise SetupError(f"cannot mount on {mountpoint}: {said or 'fusermount3 failed'}")
+    return Mount(mountpoint, fuse_fd, _Unmounter(mountpoint))
 
 
 def _receive_descriptor(ours: socket.socket) -> int | None:

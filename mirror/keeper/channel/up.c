@@ -104,7 +104,7 @@ static int handle_open_reply(struct channel *channel, const struct request *requ
         out.open_flags = FOPEN_PASSTHROUGH | FOPEN_NOFLUSH;
         out.backing_id = backing_id;
     } else {
-        out.open_flags &= ~(uint32_t)FOPEN_PASSTHROUGH;
+        out.open_flags = (out.open_flags & ~(uint32_t)FOPEN_PASSTHROUGH) | FOPEN_NOFLUSH;
         out.backing_id = 0;
     }
     memcpy(channel->up_buffer + sizeof header, &out, sizeof out);

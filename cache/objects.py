@@ -288,7 +288,9 @@ class Objects:
         """Make everything safe and end. Blocks. Fillers that are left must not be used any more."""
         self._durability.close()
         for held in list(self._held.values()):
-            held.lease.release()
+            # The others' leases have ended, or end with the writer's last work.
+            if held.state is HeldState.FILLING:
+                held.lease.release()
         self._held.clear()
 
     # -- judging and dropping ----------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import Any
 
 import sample
 from mounting import Status, mounted
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -72,9 +73,9 @@ def demonstrate(console: Console, stack: ExitStack, shape: sample.Shape) -> list
         raise SystemExit("the mount does not show the files that the origin has")
 
     passes = [
-        read_all("cold, from the origin", mountpoint, names, status),
-        read_all("warm, from the mount", mountpoint, names, status),
-        read_all("the local disk itself", data, names, None),
+        read_all("cold", mountpoint, names, status),
+        read_all("warm", mountpoint, names, status),
+        read_all("local disk", data, names, None),
     ]
     compare(data, mountpoint, names)
     console.print(table(passes))
@@ -124,8 +125,8 @@ def compare(data: Path, mountpoint: Path, names: Sequence[str]) -> None:
 
 def table(passes: Sequence[Pass]) -> Table:
     """The passes side by side."""
-    result = Table(title="Reading every file, one after the other", title_justify="left")
-    result.add_column("")
+    result = Table(title="Reading every file, one after the other", title_justify="left", box=SIMPLE_HEAD)
+    result.add_column("", no_wrap=True)
     for heading in ("files", "MB", "seconds", "MB/s", "µs per open", "READ requests"):
         result.add_column(heading, justify="right")
     for each in passes:

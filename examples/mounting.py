@@ -38,8 +38,10 @@ def mounted(source: str, mountpoint: Path, cache: Path, *options: str) -> Iterat
 
     Raises subprocess.CalledProcessError when the command fails; it has then said why on standard error.
     """
-    subprocess.run([*MIRROR, "mount", "--cache", str(cache), *options, source, str(mountpoint)], check=True)
     try:
+        # Within the try: a Ctrl-C may come when the mount is made and the command has not ended yet.
+        subprocess.run([*MIRROR, "mount", "--cache", str(cache), *options, source, str(mountpoint)], check=True)
         yield Status(mountpoint)
     finally:
-        subprocess.run([*MIRROR, "unmount", "--lazy", str(mountpoint)], check=True)
+        if mountpoint.is_mount():
+            subprocess.run([*MIRROR, "unmount", "--lazy", str(mountpoint)], check=True)

@@ -217,7 +217,7 @@ class Namespace:
         changes = await self._tree.put_listing(
             folder.id, listing.entries, validator=listing.validator, at=asked_at
         )
-        if changes:
+        if changes and folder.listed_at is not None:
             self._on_change(changes)
 
     async def _stat(self, file: Node, schedule: Schedule) -> Node:

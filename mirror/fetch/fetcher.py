@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 16
 RESERVED = 4
 """Requests at once to one source; so many of them are kept for blocked readers."""
+FILLS_AHEAD = 8
+"""Neighbours are only begun while fewer fills than this are under way."""
+LONGEST_QUEUE = 1024
+"""Neighbours that wait; the oldest are forgotten beyond it, they were passed by."""
 
 
 @dataclass(slots=True)
@@ -70,6 +75,7 @@ class Fetcher:
         self._fills: dict[int, Fill] = {}
         self._descriptors = Descriptors(objects)
         self._ahead = ReadAhead(namespace.children)
+        self._window: deque[Node] = deque(maxlen=LONGEST_QUEUE)
 
     @property
     def running(self) -> int:
@@ -163,7 +169,15 @@ class Fetcher:
 
     def opened(self, node: Node) -> None:
         """Note that a reader opened a file: what it will open next may be fetched ahead."""
-        for neighbour in self._ahead.opened(node):
+        window = self._ahead.opened(node)
+        if window:
+            self._window.extend(window)
+            self._fetch_ahead()
+
+    def _fetch_ahead(self) -> None:
+        """Keep a few neighbours on their way; the others wait here, where they cost nothing."""
+        while self._window and len(self._fills) < FILLS_AHEAD:
+            neighbour = self._window.popleft()
             if neighbour.id not in self._fills and not self._objects.state(neighbour).complete:
                 self.counters.fetched_ahead += 1
                 self.start(neighbour, Priority.AHEAD)
@@ -179,6 +193,7 @@ class Fetcher:
             await fill.run()
         finally:
             del self._fills[fill.node.id]
+            self._fetch_ahead()
             self.counters.bytes_fetched += fill.fetched
             if fill.state is FillState.COMPLETE:
                 self.counters.fills_completed += 1

@@ -198,7 +198,8 @@ class Fill:
     async def _take_lease(self) -> bool:
         """True once the object is ours to fill; False when another process completed it."""
         while True:
-            filler = await trio.to_thread.run_sync(self._objects.fill, self.node)
+            # Not in a thread: it takes less time than going there, and waits for nothing.
+            filler = self._objects.fill(self.node)
             if filler is not None:
                 self._filler = filler
                 self._present = filler.present
@@ -251,7 +252,8 @@ class Fill:
             except Transient as exc:
                 await self._pause(exc)
         self.fetched += sum(len(chunk) for chunk in chunks)
-        return await trio.to_thread.run_sync(self._write_and_complete, chunks)
+        self._write(0, chunks)
+        return self._held().complete()
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -385,7 +387,3 @@ class Fill:
         for chunk in chunks:
             filler.write(offset, chunk)
             offset += len(chunk)
-
-    def _write_and_complete(self, chunks: list[Chunk]) -> int:
-        self._write(0, chunks)
-        return self._held().complete()

@@ -42,9 +42,13 @@ check: .venv/.installed
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
+	MYPYPATH=examples $(bin)/mypy examples/*.py
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	CFLAGS='-Wall -Wextra -Werror' $(bin)/python -c 'import setuptools; setuptools.setup()' -q \
+	CFLAGS='-Werror' $(bin)/python -W ignore -c 'import setuptools; setuptools.setup()' -q \
 	    build_ext --force --build-temp "$$folder" --build-lib "$$folder" && echo 'C part: no warnings'
+	@! grep -rnE 'pytest\.(mark\.)?(skip|xfail)' tests --include='*.py' || { echo 'A test that is skipped proves nothing.'; exit 1; }
+	@find cache mirror tests examples -name '*.[ch]' -o -name '*.py' | xargs wc -l | \
+	    awk '$$1 > 600 && $$2 != "total" { print $$2 " has " $$1 " lines: several ideas?"; bad = 1 } END { exit bad }'
 
 bench: .venv/.installed
 	@PYTHON='$(PYTHON)' .ci/system test

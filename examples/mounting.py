@@ -40,7 +40,8 @@ def mounted(source: str, mountpoint: Path, cache: Path, *options: str) -> Iterat
     """
     try:
         # Within the try: a Ctrl-C may come when the mount is made and the command has not ended yet.
-        subprocess.run([*MIRROR, "mount", "--cache", str(cache), *options, source, str(mountpoint)], check=True)
+        command = [*MIRROR, "mount", "--cache", str(cache), *options, source, str(mountpoint)]
+        subprocess.run(command, check=True)
         yield Status(mountpoint)
     finally:
         if mountpoint.is_mount():

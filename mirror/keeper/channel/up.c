@@ -65,11 +65,12 @@ static void handle_init_reply(struct channel *channel, size_t length)
         return;
     }
     if (!atomic_load(&channel->initialised)) {
-        accept_init(channel, length);
+        /* The kernel begins to ask the moment it has its answer: the way must be open before. */
         struct fuse_out_header header;
         memcpy(&header, channel->up_buffer, sizeof header);
-        flight_take(&channel->flight, header.unique, NULL); /* when its first reader died over it */
+        flight_take(&channel->flight, header.unique, NULL); /* left behind by a worker that died over it */
         flight_set_flow(&channel->flight, FLOW_OPEN, false);
+        accept_init(channel, length);
     } else {
         /* In this order: what is read from now on goes to the new worker, what was read before comes
          * again. A request caught between the two goes both ways, and one of the answers is stale. */

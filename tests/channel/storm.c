@@ -1,0 +1,172 @@
+/* A storm: readers, registrations and dying workers at once, under the sanitizers.
+ *
+ * The stand-in for the kernel checks on every answer what the real one would punish with EIO: that the
+ * open handles of a node are of one mode, and all of one backing id. Like the kernel it sends again, on
+ * demand, what was not answered. At the end every request must have been answered once.
+ */
+#include <stdatomic.h>
+
+#include "bench.h"
+
+#define NODES 16
+#define ROUNDS 6000
+#define DEATHS 12
+
+struct pending {
+    uint64_t unique;
+    uint64_t node;
+    uint32_t opcode;
+};
+
+struct kernel {
+    struct bench *bench;
+    struct pending pending[64];
+    size_t count;
+    struct {
+        int cached;
+        int passthrough;
+        int32_t backing_id;
+    } nodes[NODES];
+    uint64_t next_unique;
+    int passthrough_opens;
+    int cached_opens;
+};
+
+static atomic_int deaths_left = DEATHS;
+
+static void send_pending(struct kernel *kernel, const struct pending *pending)
+{
+    if (pending->opcode == FUSE_OPEN)
+        ask_open(kernel->bench->kernel, pending->unique, pending->node);
+    else if (pending->opcode == FUSE_RELEASE)
+        ask_release(kernel->bench->kernel, pending->unique, pending->node);
+    else
+        ask(kernel->bench->kernel, pending->opcode, pending->unique, pending->node, NULL, 0);
+}
+
+static void resend(struct kernel *kernel)
+{
+    for (size_t i = 0; i < kernel->count; i++) {
+        kernel->pending[i].unique |= UNIQUE_RESENT;
+        send_pending(kernel, &kernel->pending[i]);
+    }
+}
+
+static void opened(struct kernel *kernel, uint64_t node, const struct message *message)
+{
+    struct open_out out = open_of(message);
+    if (out.open_flags & FOPEN_PASSTHROUGH) {
+        CHECK(kernel->nodes[node].cached == 0);
+        CHECK(kernel->nodes[node].passthrough == 0 || kernel->nodes[node].backing_id == out.backing_id);
+        kernel->nodes[node].passthrough++;
+        kernel->nodes[node].backing_id = out.backing_id;
+        kernel->passthrough_opens++;
+    } else {
+        CHECK(kernel->nodes[node].passthrough == 0);
+        kernel->nodes[node].cached++;
+        kernel->cached_opens++;
+    }
+}
+
+/* Take one answer; a stale one, for a request that was sent again, is ENOENT to a real keeper. */
+static void take_answer(struct kernel *kernel)
+{
+    struct message message = hear(kernel->bench->kernel);
+    if (message.out.unique == 0) {
+        CHECK(message.out.error == NOTIFY_RESEND);
+        resend(kernel);
+        return;
+    }
+    for (size_t i = 0; i < kernel->count; i++) {
+        struct pending pending = kernel->pending[i];
+        if (pending.unique != message.out.unique)
+            continue;
+        kernel->pending[i] = kernel->pending[--kernel->count];
+        CHECK(message.out.error == 0);
+        if (pending.opcode == FUSE_OPEN)
+            opened(kernel, pending.node, &message);
+        return;
+    }
+}
+
+static void ask_something(struct kernel *kernel, unsigned int *seed)
+{
+    uint64_t node = (uint64_t)rand_r(seed) % NODES;
+    struct pending pending = {.unique = kernel->next_unique += 2, .node = node, .opcode = FUSE_GETATTR};
+    int open = kernel->nodes[node].cached + kernel->nodes[node].passthrough;
+    int dice = rand_r(seed) % 8;
+    if (open > 0 && (dice < 3 || open > 3)) {
+        pending.opcode = FUSE_RELEASE; /* as the kernel: the mode goes before the message */
+        if (kernel->nodes[node].cached > 0)
+            kernel->nodes[node].cached--;
+        else
+            kernel->nodes[node].passthrough--;
+    } else if (dice < 7) {
+        pending.opcode = FUSE_OPEN;
+    }
+    kernel->pending[kernel->count++] = pending;
+    send_pending(kernel, &pending);
+}
+
+/* One worker after another: registers, retires, answers, and dies in the middle of it. */
+static void *worker_main(void *argument)
+{
+    struct bench *bench = argument;
+    unsigned int seed = 7;
+    int until_death = 200;
+    for (;;) {
+        struct message message;
+        message.length = receive(bench->worker, message.bytes, sizeof message.bytes);
+        if (message.length == 0)
+            return NULL;
+        uint64_t node = message.in.nodeid;
+        if (message.in.opcode == FUSE_INIT) {
+            say_init(bench, message.in.unique);
+            continue;
+        }
+        if (--until_death == 0 && atomic_fetch_sub(&deaths_left, 1) > 0) {
+            until_death = 100 + rand_r(&seed) % 200;
+            bench_kill_worker(bench);
+            bench_attach(bench);
+            continue;
+        }
+        if (message.in.opcode == FUSE_OPEN && node % 4 != 0)
+            tell_register(bench, node);
+        if (rand_r(&seed) % 4 == 0)
+            tell(bench->control, CONTROL_RETIRE, node, NULL, 0);
+        if (message.in.opcode == FUSE_OPEN)
+            say_open(bench->worker, message.in.unique, node, FOPEN_KEEP_CACHE);
+        else
+            say(bench->worker, message.in.unique, 0, NULL, 0);
+    }
+}
+
+int main(void)
+{
+    static struct bench bench;
+    static struct kernel kernel;
+    pthread_t worker;
+    unsigned int seed = 3;
+    bench_open(&bench, NODES / 2, 20);
+    kernel = (struct kernel){.bench = &bench, .next_unique = 100};
+    bench_init(&bench, 0);
+    CHECK(pthread_create(&worker, NULL, worker_main, &bench) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        while (kernel.count < 4 + (size_t)rand_r(&seed) % 8)
+            ask_something(&kernel, &seed);
+        take_answer(&kernel);
+    }
+    while (kernel.count > 0)
+        take_answer(&kernel);
+    CHECK(kernel.passthrough_opens > 0 && kernel.cached_opens > 0);
+    CHECK(atomic_load(&bench.channel.counters.takeovers) > 0);
+    CHECK(atomic_load(&bench.channel.counters.bad_messages) == 0);
+    CHECK(live_backings(&bench) <= NODES / 2);
+    channel_stop(&bench.channel);
+    shutdown(bench.worker, SHUT_RD);
+    pthread_join(worker, NULL);
+    bench_close(&bench);
+    bench_kill_worker(&bench);
+    printf("%d passthrough, %d page-cached opens\n", kernel.passthrough_opens, kernel.cached_opens);
+    return 0;
+}

@@ -150,6 +150,9 @@ class Unfit:
 
     words: tuple[str, ...]
     made: Callable[[Mount, Path], AbstractContextManager[Path]]
+    code: int = FAILED
+    named: bool = True
+    """Whether the line names the folder itself; else it names what is above it."""
 
 
 def _inside_the_mountpoint(mount: Mount, _: Path) -> AbstractContextManager[Path]:
@@ -182,7 +185,7 @@ def _full(_: Mount, folder: Path) -> Iterator[Path]:
 def _tmpfs(folder: Path, options: str) -> Iterator[Path]:
     path = folder / "tmpfs"
     path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0700,{options}", "tmpfs", path], check=True)
     try:
         yield path
     finally:
@@ -211,13 +214,13 @@ def _of_somebody_else(_: Mount, folder: Path) -> AbstractContextManager[Path]:
 
 
 CACHES = {
-    "inside the mountpoint": Unfit(("inside the mountpoint",), _inside_the_mountpoint),
-    "below a file": Unfit((), _below_a_file),
-    "not writable": Unfit(("read-only",), _read_only),
-    "on a full file system": Unfit(("full",), _full),
+    "inside the mountpoint": Unfit(("inside the mountpoint",), _inside_the_mountpoint, code=WRONG),
+    "below a file": Unfit(("not a folder",), _below_a_file, named=False),
+    "not writable": Unfit(("not writable",), _read_only),
+    "on a full file system": Unfit(("no space",), _full),
     "on FUSE": Unfit(("FUSE",), _on_fuse),
     "of a newer version": Unfit(("newer",), _of_a_newer_version),
-    "of another user": Unfit(("owner",), _of_somebody_else),
+    "of another user": Unfit(("belongs to", "61234"), _of_somebody_else),
 }
 
 
@@ -230,7 +233,7 @@ def test_a_cache_that_cannot_be_one(case: str, folder: Path, origin: Server, tmp
     with prepared(origin.url) as mount, unfit.made(mount, scratch) as cache:
         mount.cache = cache
         before = _snapshot(mount)
-        one_line(mount.mount(), FAILED, str(cache), *unfit.words)
+        one_line(mount.mount(), unfit.code, str(cache if unfit.named else cache.parent), *unfit.words)
         mount.assert_gone()
         assert _snapshot(mount) == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.support import readers
 from tests.support.data import MiB, digest, noise, put, tree
 from tests.support.failures import errno_of_listing, errno_of_reading
+from tests.support.hostile import Behaviour, answer, good, hostile, in_turn, truncated
 from tests.support.mounts import Mount, mounted
 from tests.support.servers import Server, nginx
 from tests.support.waiting import eventually
@@ -102,3 +104,31 @@ def test_a_fill_goes_on_over_a_restart_of_the_origin(folder: Path, slow_origin: 
         mount.wait_fetched(4 * MiB)
         slow_origin.restart()
         assert readers.result(reader)["sha256"] == digest(path)
+
+
+BODY = noise("whole", 300_000)
+_LISTING = b'[{"name":"file.bin","type":"file","mtime":"Mon, 23 Nov 2026 14:02:14 GMT","size":300000}]'
+_ETAG = {"ETag": '"one"', "Accept-Ranges": "bytes"}
+
+# What the origin answers to the first two tries; then it answers as it should.
+SPOILED: dict[str, Behaviour] = {
+    "cut short": truncated(BODY, at=100_000),
+    "reset": truncated(BODY, at=100_000, reset=True),
+    "longer than stated": answer(200, {**_ETAG, "Content-Length": 300_000}, BODY + b"surplus"),
+    "another range": answer(
+        206, {**_ETAG, "Content-Range": "bytes 5-99/300000", "Content-Length": 95}, BODY[5:100]
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_file_is_never_short(how: str) -> None:
+    """A body that ends early, is too long or of another range is thrown away and asked for again."""
+    listing = answer(200, {"Content-Type": "application/json", "Content-Length": len(_LISTING)}, _LISTING)
+    routes = {"/": listing, "/file.bin": in_turn(SPOILED[how], SPOILED[how], good(BODY))}
+    with hostile(routes) as server, mounted(server.url, args=["--deadline", "5"]) as mount:
+        path = mount.path / "file.bin"
+        answers = [readers.run("read", path) for _ in range(3)]
+        for got in answers:
+            assert got["errno"] or got["sha256"] == hashlib.sha256(BODY).hexdigest(), got
+        assert not answers[-1]["errno"], answers

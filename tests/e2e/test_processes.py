@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import mountinfo, readers
+from tests.support import readers
 from tests.support.command import PROGRAM
 from tests.support.data import KiB, MiB, digest, noise, put, tree
 from tests.support.mounts import RUNTIME, mounted, prepared
@@ -110,7 +110,7 @@ def test_a_killed_process_never_leaves_a_wrong_byte(
                 os.kill(pid, signal.SIGKILL)
             for reader in running:
                 readers.result(reader)  # fails, and ends
-            mountinfo.detach(mount.path)
+            mount.mirror("unmount", mount.path).ok()
     with mounted(slow_origin.url, cache=cache) as mount:
         assert [digest(mount.path / name) for name in names] == [digest(folder / name) for name in names]
 

@@ -16,7 +16,9 @@ KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
 
-_BASE_TIME = 1_600_000_000
+_BASE_TIME = 1_600_000_020
+"""A whole minute."""
+
 _times = itertools.count(_BASE_TIME, 60)
 
 

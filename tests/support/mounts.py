@@ -100,8 +100,8 @@ class Mount:
 
     @property
     def worker_pid(self) -> int:
-        """The worker of this moment."""
-        return int(self.status()["worker_pid"])
+        """The worker of this moment; 0 while another one starts."""
+        return int(self.status()["worker_pid"] or 0)
 
     @property
     def mounted(self) -> bool:

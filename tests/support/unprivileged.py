@@ -10,6 +10,7 @@ through ``nsenter`` and ``setpriv``; the namespace ends with the process that ho
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -22,8 +23,8 @@ from pathlib import Path
 
 import mirror
 
-UID = 61234
-"""A number that no user of the machine has."""
+NOBODY = pwd.getpwnam("nobody")
+"""The user: one whom the machine knows, because fusermount3 asks for the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +32,19 @@ class User:
     """A uid inside a mount namespace of its own."""
 
     uid: int
+    gid: int
     holder: int
     """The process whose namespace it is."""
 
     @property
     def root_prefix(self) -> tuple[str, ...]:
         """What starts a program in the namespace, as root."""
-        return ("nsenter", f"--mount=/proc/{self.holder}/ns/mnt", "--")
+        return (_program("nsenter"), f"--mount=/proc/{self.holder}/ns/mnt", "--")
 
     @property
     def prefix(self) -> tuple[str, ...]:
         """What starts a program in the namespace, as the user."""
-        user = ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--")
+        user = (_program("setpriv"), f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--")
         return (*self.root_prefix, *user)
 
     @property
@@ -64,12 +66,11 @@ def _run(prefix: Sequence[str], argv: Sequence[str | Path]) -> subprocess.Comple
 
 
 @contextmanager
-def unprivileged_user(*, fuse: bool = True, hide: Sequence[Path] = ()) -> Iterator[User]:
+def unprivileged_user(*, fuse: bool = True) -> Iterator[User]:
     """Make a user who can run `mirror`.
 
     Args:
         fuse: whether `/dev/fuse` is there for everyone; False: for nobody, as if the kernel had none.
-        hide: programs that are not there for the user (they cannot be run).
     """
     holder = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", "echo; exec cat"],
@@ -81,10 +82,8 @@ def unprivileged_user(*, fuse: bool = True, hide: Sequence[Path] = ()) -> Iterat
     scratch = Path(tempfile.mkdtemp(prefix="mirror-user-"))
     try:
         holder.stdout.readline()  # the namespace is there
-        user = User(UID, holder.pid)
-        script = "\n".join(
-            ["set -e", f"cd {scratch}", *_open_paths(scratch), *_device(scratch, fuse=fuse), *_hide(hide)]
-        )
+        user = User(NOBODY.pw_uid, NOBODY.pw_gid, holder.pid)
+        script = "\n".join(["set -e", f"cd {scratch}", *_open_paths(scratch), *_device(scratch, fuse=fuse)])
         subprocess.run([*user.root_prefix, "sh", "-c", script], check=True)
         yield user
     finally:
@@ -128,5 +127,8 @@ def _device(scratch: Path, *, fuse: bool) -> list[str]:
     return [*lines, f'mount --rbind "{dev}" /dev']
 
 
-def _hide(programs: Sequence[Path]) -> list[str]:
-    return [f'mount --bind /dev/null "{program}"' for program in programs]
+def _program(name: str) -> str:
+    """The full path of a program, for commands that run without a PATH."""
+    path = shutil.which(name)
+    assert path is not None, f"{name} is not installed"
+    return path

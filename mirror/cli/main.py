@@ -78,11 +78,6 @@ def main() -> NoReturn:
         _fail(str(error), error, 2)
     except MirrorError as error:
         _fail(str(error) or type(error).__name__, error, 1)
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`mirror status | head`); what is still buffered
-        # would fail once more when the interpreter flushes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     sys.exit(code)
 
 

@@ -142,7 +142,7 @@ def _read(lines: Iterator[bytes]) -> Seen | None:
             break
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
-    return Seen(first[0].decode(), first[1].decode(), headers)
+    return Seen(first[0].decode("latin-1"), first[1].decode("latin-1"), headers)
 
 
 # -- behaviours ------------------------------------------------------------------------------

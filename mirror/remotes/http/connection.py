@@ -185,7 +185,7 @@ class Connection:
                 if not data and not wire.trailing_data[0]:
                     if self._used:
                         raise trio.BrokenResourceError
-                    raise httpx.RemoteProtocolError("the connection was closed without an answer")
+                    raise httpx.ReadError("it was closed without an answer")
                 wire.receive_data(data)
             elif isinstance(event, h11.Response):
                 return event

@@ -110,9 +110,12 @@ class Exchanger:
         """
         # The path goes beside the URL ("target" is httpx's name for it): parsing a URL costs more
         # than all else that is done for a request here, and only a redirect needs one.
-        extensions = {"timeout": self._timeouts, "target": path.encode("ascii")}
-        request = httpx.Request(method, self._url, headers=self._own + headers, extensions=extensions)
         where = Place(self._url, path)
+        if isinstance(self._transport, Transport):
+            extensions = {"timeout": self._timeouts, "target": path.encode("ascii")}
+            request = httpx.Request(method, self._url, headers=self._own + headers, extensions=extensions)
+        else:
+            request = self._request(method, where.url, headers)  # a proxy is told the whole URL
         for hops in range(MAX_HOPS + 1):
             self.requests += 1
             try:

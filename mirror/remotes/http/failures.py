@@ -12,6 +12,9 @@ from mirror.errors import MirrorError, OriginFailed, ProtocolError, Stalled, Tra
 
 _PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
+_CUT = ("Server disconnected", "peer closed connection", "peer unexpectedly closed")
+"""How httpx's own transport begins to say that the connection ended early: it has no class for that."""
+
 
 def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline: float) -> MirrorError:
     """Return what ``exc`` is in our words.
@@ -30,9 +33,8 @@ def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline:
             return _not_connected(exc, where)
         case httpx.NetworkError():
             return Transient(f"{where}: the connection broke ({exc})")
-        case httpx.RemoteProtocolError() if "without" in str(exc):
-            # httpx and ours say so alike: the connection ended before an answer came.
-            return Transient(f"{where}: {exc}")
+        case httpx.RemoteProtocolError() if str(exc).startswith(_CUT):
+            return Transient(f"{where}: the connection broke ({exc})")
         case httpx.RemoteProtocolError():
             return ProtocolError(f"{where}: the answer is not HTTP as it should be ({exc})")
         case httpx.ProxyError():

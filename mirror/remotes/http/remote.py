@@ -206,9 +206,13 @@ class HttpRemote:
                 span = answers.whole(response.headers)
                 ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
             entry = _entry(path, span.size, response.headers)
-            yield HttpPart(
+            part = HttpPart(
                 response, span, entry, ranges=ranges, where=answer.where, deadline=self._http.deadline
             )
+            try:
+                yield part
+            finally:
+                await part.aclose()
 
     # -- where things are --------------------------------------------------------------------
 

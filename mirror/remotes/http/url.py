@@ -108,6 +108,8 @@ def redirected(url: httpx.URL, location: str) -> httpx.URL:
         target = url.join(location)
     except (httpx.InvalidURL, ValueError) as exc:
         raise ProtocolError(f"{Place(url)}: redirects to something that is not a URL") from exc
+    if not 0 < (target.port or 1) < 65536:
+        raise ProtocolError(f"{Place(url)}: redirects to something that is not a URL")
     if target.scheme not in SCHEMES or not target.host:
         raise OriginFailed(f"{Place(url)}: redirects to {target.scheme!a}, not to http or https")
     if url.scheme == "https" and target.scheme == "http":

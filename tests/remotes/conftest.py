@@ -1,0 +1,39 @@
+"""One tree on disk for all servers, and remotes that are closed after their test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from mirror.remotes.http import HttpRemote
+from tests.remotes.tree import build
+
+Opener = Callable[..., HttpRemote]
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(autouse=True)
+def _own_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads the credentials of whoever runs it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opener]:
+    """Open remotes by URL and options, all closed at the end."""
+    async with AsyncExitStack() as stack:
+
+        def opener(url: str, **options: object) -> HttpRemote:
+            remote = HttpRemote(url, **options)  # type: ignore[arg-type]
+            stack.push_async_callback(remote.aclose)
+            return remote
+
+        yield opener

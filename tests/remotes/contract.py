@@ -1,0 +1,157 @@
+"""What every remote promises (`mirror.remotes.base`), as tests to be run against a real server of each.
+
+A subclass says what its server can do and gives two fixtures: ``root``, the folder on disk, and
+``remote``, opened on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import trio
+
+from mirror.errors import IsAFolder, MirrorError, NotAFolder, NotFound, ProtocolError, VersionChanged
+from mirror.remotes.base import Kind, Listing, Part, Remote
+
+
+async def read(part: Part) -> bytes:
+    return b"".join([bytes(chunk) async for chunk in part])
+
+
+class RemoteContract:
+    """The suite."""
+
+    lists_sizes: ClassVar[bool] = True
+    """Listings state sizes in bytes."""
+    lists_hidden: ClassVar[bool] = True
+    """Listings have names with a leading dot."""
+    ranges: ClassVar[bool] = True
+    validators: ClassVar[bool] = True
+    """Files have strong validators."""
+
+    unserved: ClassVar[frozenset[str]] = frozenset()
+    """Names that the server lists but does not serve."""
+
+    def files(self, root: Path) -> Iterator[tuple[str, Path]]:
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and path.name not in self.unserved:
+                yield str(path.relative_to(root)), path
+
+    async def test_a_listing_is_the_folder(self, remote: Remote, root: Path) -> None:
+        """Names, kinds, and sizes where they are stated, are those on disk, in every folder."""
+        folders = ["", *(str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir())]
+        for folder in folders:
+            listing = await remote.list(folder)
+            assert isinstance(listing, Listing)
+            found = {entry.name: entry for entry in listing.entries}
+            assert len(found) == len(listing.entries)
+            there = {
+                path.name: path
+                for path in (root / folder).iterdir()
+                if self.lists_hidden or not path.name.startswith(".")
+            }
+            assert set(found) == set(there)
+            for name, path in there.items():
+                entry = found[name]
+                if path.is_dir():
+                    assert (entry.kind, entry.size) == (Kind.FOLDER, None)
+                    continue
+                assert entry.kind is Kind.FILE
+                assert entry.size == (path.stat().st_size if self.lists_sizes else None)
+                if entry.mtime_ns is not None:
+                    resolution = entry.mtime_resolution_ns
+                    assert entry.mtime_ns // resolution == path.stat().st_mtime_ns // resolution
+
+    async def test_stat_is_the_file(self, remote: Remote, root: Path) -> None:
+        """Size and mtime of every file, whatever its name; a validator where the server has one."""
+        for name, path in self.files(root):
+            entry = await remote.stat(name)
+            assert (entry.name, entry.kind, entry.size) == (path.name, Kind.FILE, path.stat().st_size)
+            assert entry.mtime_ns is not None
+            resolution = max(entry.mtime_resolution_ns, 1_000_000_000)
+            assert entry.mtime_ns // resolution == path.stat().st_mtime_ns // resolution
+            assert (entry.validator is not None) == self.validators
+
+    async def test_a_whole_file(self, remote: Remote, root: Path) -> None:
+        """Without a range: all bytes, and the same entry as stat."""
+        for name, path in self.files(root):
+            async with remote.open_part(name) as part:
+                assert (part.start, part.stop, part.size) == (0, path.stat().st_size, path.stat().st_size)
+                assert part.ranges == self.ranges
+                assert await read(part) == path.read_bytes()
+            assert part.entry == await remote.stat(name)
+
+    @pytest.mark.parametrize(
+        ("start", "stop"), [(0, 1), (1, 7), (0, 256_000), (255_999, 256_000), (100, None), (5, 10**12)]
+    )
+    async def test_a_range(self, remote: Remote, root: Path, start: int, stop: int | None) -> None:
+        """Exactly the bytes asked for, as far as there are any; the whole file where there are no ranges."""
+        name = "folder/deep.bin"
+        whole = (root / name).read_bytes()
+        validator = (await remote.stat(name)).validator
+        async with remote.open_part(name, start, stop, validator=validator) as part:
+            body = await read(part)
+        assert (part.ranges, part.size) == (self.ranges, len(whole))
+        expected = whole[start:stop] if self.ranges else whole
+        assert (part.start, part.stop) == (start if self.ranges else 0, part.start + len(expected))
+        assert body == expected
+
+    async def test_many_at_once(self, remote: Remote, root: Path) -> None:
+        """Requests of many tasks do not mix."""
+        whole = (root / "folder/deep.bin").read_bytes()
+
+        async def one(start: int) -> None:
+            async with remote.open_part("folder/deep.bin", start, start + 1000) as part:
+                body = await read(part)
+            assert body == (whole[start : start + 1000] if self.ranges else whole)
+
+        async with trio.open_nursery() as nursery:
+            for start in range(0, 40_000, 1000):
+                nursery.start_soon(one, start)
+
+    async def test_a_part_may_be_left_early(self, remote: Remote, root: Path) -> None:
+        """Leaving a body unread does no harm to the next request."""
+        for _ in range(3):
+            async with remote.open_part("folder/deep.bin"):
+                pass
+            async with remote.open_part("folder/deep.bin") as part:
+                async for _chunk in part:
+                    break
+        async with remote.open_part("folder/deep.bin") as part:
+            assert await read(part) == (root / "folder/deep.bin").read_bytes()
+
+    async def test_another_version(self, remote: Remote) -> None:
+        """Asked for a version it does not hold, the origin delivers not one byte."""
+        expected: type[MirrorError] = VersionChanged if self.validators else ProtocolError
+        for stop in (None, 10):
+            with pytest.raises(expected):
+                async with remote.open_part("plain.bin", stop=stop, validator='etag:"of another"'):
+                    pytest.fail("a part of the wrong version was handed out")
+
+    @pytest.mark.parametrize("name", ["absent", "folder/absent", "absent/absent", "plain.bin.gz"])
+    async def test_what_is_not_there(self, remote: Remote, name: str) -> None:
+        """NotFound from each question."""
+        with pytest.raises(NotFound):
+            await remote.stat(name)
+        with pytest.raises(NotFound):
+            await remote.list(name)
+        with pytest.raises(NotFound):
+            async with remote.open_part(name):
+                pass
+
+    async def test_a_folder_is_no_file(self, remote: Remote) -> None:
+        """IsAFolder for a folder asked about as a file, the root too."""
+        for name in ("", "folder", "two words"):
+            with pytest.raises(IsAFolder):
+                await remote.stat(name)
+            with pytest.raises(IsAFolder):
+                async with remote.open_part(name):
+                    pass
+
+    async def test_a_file_is_no_folder(self, remote: Remote) -> None:
+        """A file is never listed as an empty folder; most servers only say 404."""
+        with pytest.raises((NotAFolder, NotFound, ProtocolError)):
+            await remote.list("folder/deep.bin")

@@ -143,11 +143,7 @@ async def test_a_proxy_only_where_the_environment_is_trusted(
         assert await whole(opened(server.url, trust_env=False)) == BODY
         with pytest.raises(OriginFailed):
             await whole(opened("http://example.invalid/"))
-        proxied = opened("http://example.invalid/", trust_env=True)
-        assert await whole(proxied) == BODY[:50]
-        async with proxied.open_part("f") as part:
-            async for _chunk in part:
-                break
+        assert await whole(opened("http://example.invalid/", trust_env=True)) == BODY[:50]
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert await whole(opened(server.url, trust_env=True)) == BODY
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 
 import httpx
 import trio
@@ -39,11 +38,6 @@ class Chunks:
         self._deadline = deadline
         self._waited = 0.0
         self._came = 0
-
-    async def aclose(self) -> None:
-        """End the iteration early: httpx's own transport iterates by a generator, which wants to know."""
-        if isinstance(self._chunks, AsyncGenerator):
-            await self._chunks.aclose()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -90,10 +84,6 @@ class HttpPart:
         self._where = where
         self._chunks = Chunks(response, where, deadline)
 
-    async def aclose(self) -> None:
-        """Stop reading, wherever the reader got to."""
-        await self._chunks.aclose()
-
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
@@ -119,9 +109,8 @@ async def read_whole(response: httpx.Response, where: object, deadline: float, m
         Transient, Stalled: as for any body.
     """
     body = bytearray()
-    async with aclosing(Chunks(response, where, deadline)) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > most:
-                raise ProtocolError(f"{where}: the page has more than {most >> 20} MiB")
+    async for chunk in Chunks(response, where, deadline):
+        body += chunk
+        if len(body) > most:
+            raise ProtocolError(f"{where}: the page has more than {most >> 20} MiB")
     return bytes(body)

@@ -206,13 +206,9 @@ class HttpRemote:
                 span = answers.whole(response.headers)
                 ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
             entry = _entry(path, span.size, response.headers)
-            part = HttpPart(
+            yield HttpPart(
                 response, span, entry, ranges=ranges, where=answer.where, deadline=self._http.deadline
             )
-            try:
-                yield part
-            finally:
-                await part.aclose()
 
     # -- where things are --------------------------------------------------------------------
 

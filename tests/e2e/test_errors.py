@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.support import readers
 from tests.support.data import MiB, digest, noise, put, tree
-from tests.support.failures import errno_of_listing, errno_of_reading
+from tests.support.failures import errno_of, errno_of_listing, errno_of_reading
 from tests.support.hostile import Behaviour, answer, good, hostile, in_turn, truncated
 from tests.support.mounts import Mount, mounted
 from tests.support.servers import Server, nginx
@@ -104,6 +105,30 @@ def test_a_fill_goes_on_over_a_restart_of_the_origin(folder: Path, slow_origin: 
         mount.wait_fetched(4 * MiB)
         slow_origin.restart()
         assert readers.result(reader)["sha256"] == digest(path)
+
+
+def test_what_is_missing_of_an_open_file_is_an_error_when_the_origin_is_gone(
+    folder: Path, slow_origin: Server
+) -> None:
+    """The bytes that are here are read, each read of others fails: never zeros, also at the second try."""
+    data = noise("partial", 48 * MiB)
+    put(folder, "large.bin", data)
+    with mounted(slow_origin.url, args=["--deadline", "2"]) as mount:
+        fd = os.open(mount.path / "large.bin", os.O_RDONLY)
+        try:
+            assert os.pread(fd, 4096, 0) == data[:4096]
+            mount.wait_fetched(16 * MiB)
+            slow_origin.stop()
+            for _ in range(3):
+                assert errno_of(lambda: os.pread(fd, 4096, 15 * MiB)) == "EIO"
+                assert os.pread(fd, 4096, MiB) == data[MiB : MiB + 4096]
+            slow_origin.start()
+            eventually(
+                lambda: errno_of(lambda: os.pread(fd, 4096, 15 * MiB)) == "", "the rest can be had again"
+            )
+            assert os.pread(fd, MiB, 15 * MiB) == data[15 * MiB : 16 * MiB]
+        finally:
+            os.close(fd)
 
 
 BODY = noise("whole", 300_000)

@@ -55,13 +55,15 @@ def _quarters(folder: Path, sizes: dict[str, int], tmp_path: Path) -> list[Path]
 
 
 def test_a_worker_killed_in_the_middle_of_a_fill_is_not_noticed(folder: Path, slow_origin: Server) -> None:
-    """The reader goes on, and its bytes are right."""
-    path = put(folder, "large.bin", noise("middle", 40 * MiB))
+    """The reader goes on, and its bytes are right: what the next worker finds in the cache has holes."""
+    size = 48 * MiB
+    path = put(folder, "large.bin", noise("middle", size))
     with mounted(slow_origin.url) as mount:
         reader = readers.start("read", mount.path / "large.bin")
-        mount.wait_fetched(4 * MiB)
+        # Late enough that the index knows of the object, as it does after a second or so.
+        mount.wait_fetched(16 * MiB)
         mount.kill_worker()
-        assert readers.result(reader) == {"errno": 0, "size": 40 * MiB, "sha256": digest(path)}
+        assert readers.result(reader) == {"errno": 0, "size": size, "sha256": digest(path)}
 
 
 def test_a_mapping_outlives_the_worker(folder: Path, origin: Server) -> None:

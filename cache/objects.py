@@ -93,7 +93,7 @@ class Objects:
         if fd is not None:
             with os.fdopen(fd) as file:
                 return _complete(os.fstat(file.fileno()).st_size)
-        return ObjectState(False, Extents() if row is None else rows.extents(self._reader, node.id))
+        return ObjectState(False, Extents() if row is None else self._partial(node, row))
 
     def open_complete(self, node: Node) -> int | None:
         """Open a complete object for reading: a descriptor that the caller owns, checked; else None.
@@ -174,6 +174,16 @@ class Objects:
             os.close(fd)
         return data if len(data) == size else None
 
+    def _partial(self, node: Node, row: ObjectRow) -> Extents:
+        """The extents that the index has, if they are of the file that is there."""
+        try:
+            status = os.lstat(self._names.of(node.key).part)
+        except OSError:
+            return Extents()
+        extents = rows.extents(self._reader, node.id)
+        fits = status.st_ino == row.inode and extents.stop <= status.st_size
+        return extents if fits else Extents()
+
     # -- filling -----------------------------------------------------------------------------
 
     def fill(self, node: Node) -> Filler | None:
@@ -191,7 +201,7 @@ class Objects:
         """
         with self._lock:
             held = self._held.get(node.key)
-            if held is not None and held.state is not HeldState.DISCARDED:
+            if held is not None and held.state not in (HeldState.DISCARDED, HeldState.RELEASED):
                 return self._fill_on(held, node)
         paths = self._names.of(node.key)
         held = self._take(node, paths)

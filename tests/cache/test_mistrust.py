@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -283,8 +284,15 @@ async def test_a_name_that_may_not_be_on_disk_is_not_sealed(
 ) -> None:
     expected_warnings.append("the names of complete objects may not be on disk")
     (node,) = await files(cache, file("a"))
+    fsync = os.fsync
+
+    def fails_for_folders(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
     with monkeypatch.context() as patch:
-        patch.setattr("cache.durability.os.O_DIRECTORY", os.O_DIRECTORY | os.O_CREAT)
+        patch.setattr(os, "fsync", fails_for_folders)
         complete(cache, node)
         await cache.objects.sync()
     assert sql(home, "SELECT * FROM objects") == []

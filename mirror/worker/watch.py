@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
 from mirror.errors import MirrorError
-from mirror.namespace import Namespace
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,20 @@ TICK = 1.0
 """Seconds between looks; a fraction of the TTL where that is shorter."""
 
 
+class Listings(Protocol):
+    """What is asked of the namespace."""
+
+    def is_fresh(self, folder: int) -> bool:
+        """Whether a folder's listing is within the TTL."""
+
+    async def listed(self, folder: int) -> object:
+        """List a folder again if it is not fresh. Raises `MirrorError`."""
+
+
 class Watch:
     """The folders whose names the kernel may hold."""
 
-    def __init__(self, namespace: Namespace, ttl: float, take_back: Callable[[int], None]) -> None:
+    def __init__(self, namespace: Listings, ttl: float, take_back: Callable[[int], None]) -> None:
         """Watch over folders; ``take_back(folder)`` makes the kernel forget all names in one."""
         self._namespace = namespace
         self._ttl = ttl

@@ -206,6 +206,9 @@ static void what_the_keeper_answers_itself(void)
     struct fuse_flush_in flush = {.fh = 7};
     ask(bench.kernel, FUSE_FLUSH, 10, 7, &flush, sizeof flush);
     expect_answer(&bench, 10, ENOSYS);
+    struct fuse_ioctl_in ioctl = {.fh = 7, .cmd = 0x5401};
+    ask(bench.kernel, FUSE_IOCTL, 11, 7, &ioctl, sizeof ioctl);
+    expect_answer(&bench, 11, ENOTTY);
     struct fuse_forget_in forget = {.nlookup = 1};
     ask(bench.kernel, FUSE_FORGET, 12, 7, &forget, sizeof forget); /* swallowed */
     struct fuse_open_in writing = {.flags = O_RDWR};

@@ -2,7 +2,7 @@
 
 The source is a folder on disk; every file below it is shown, flat, by name. Files whose name begins
 with ``whole`` are registered before their OPEN is answered, ``later`` ones only when they are read;
-all others stay page-cached. ``MIRROR_TEST_WORKER`` holds words that make it misbehave.
+opening ``retire`` retires all; all others stay page-cached. ``MIRROR_TEST_WORKER`` holds words that make it misbehave.
 """
 
 from __future__ import annotations
@@ -74,6 +74,9 @@ class Tree(pyfuse3.Operations):
                 return self.attributes(node)
         raise pyfuse3.FUSEError(errno.ENOENT)
 
+    async def statfs(self, ctx):
+        return pyfuse3.StatvfsData()
+
     async def opendir(self, inode, ctx):
         return inode
 
@@ -89,6 +92,9 @@ class Tree(pyfuse3.Operations):
         name = self.names[inode]
         if name.startswith("whole"):
             self.register(inode)
+        if name.startswith("retire"):
+            for node in self.names:
+                self.registrar.retire(node)
         if name.startswith("crash"):
             os.kill(os.getpid(), signal.SIGSEGV)
         direct = name.startswith("direct")
@@ -101,8 +107,6 @@ class Tree(pyfuse3.Operations):
             await trio.sleep_forever()
         if name.startswith("later"):
             self.register(fh)
-        if name.startswith("retire"):
-            self.registrar.retire(fh)
         with self.path(fh).open("rb") as file:
             return os.pread(file.fileno(), size, off)
 
@@ -115,18 +119,18 @@ async def serve(tree: Tree, fuse_fd: int, supervisor: link.WorkerEnd) -> None:
     supervisor.prepared("the origin is slow" if "warn" in MISBEHAVE else None)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(answer, tree, supervisor)
+            nursery.start_soon(answer, tree, supervisor, nursery.cancel_scope)
             await pyfuse3.main()
             nursery.cancel_scope.cancel()
     finally:
         pyfuse3.close(unmount=False)
 
 
-async def answer(tree: Tree, supervisor: link.WorkerEnd) -> None:
+async def answer(tree: Tree, supervisor: link.WorkerEnd, scope: trio.CancelScope) -> None:
     while True:
         await trio.lowlevel.wait_readable(supervisor.fileno())
         if supervisor.receive() is link.Request.QUIT:
-            pyfuse3.terminate()
+            scope.cancel()  # also those who wait for ever
             return
         supervisor.stats(json.dumps({"worker_reads": tree.reads, "worker_opens": tree.opens}))
 
@@ -144,7 +148,9 @@ def main() -> None:
         sys.exit(1)
     if "die" in MISBEHAVE or ("die-later" in MISBEHAVE and generation > 0):
         sys.exit("no strength left")
-    tree = Tree(Path(config.source.removeprefix("test:")), Registrar(socket.socket(fileno=arguments.control_fd)))
+    tree = Tree(
+        Path(config.source.removeprefix("test:")), Registrar(socket.socket(fileno=arguments.control_fd))
+    )
     trio.run(serve, tree, arguments.fuse_fd, supervisor)
 
 

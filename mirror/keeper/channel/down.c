@@ -233,6 +233,9 @@ static bool handle(struct channel *channel, size_t length)
     case FUSE_FLUSH: /* nothing is ever written: the kernel stops asking, for the whole connection */
         answer(channel, header.unique, ENOSYS, NULL, 0);
         return true;
+    case FUSE_IOCTL: /* open() of Python asks every file whether it is a terminal */
+        answer(channel, header.unique, ENOTTY, NULL, 0);
+        return true;
     case FUSE_DESTROY:
         answer(channel, header.unique, 0, NULL, 0);
         return true;

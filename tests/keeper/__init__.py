@@ -1,0 +1,1 @@
+"""The keeper on real mounts, with a worker of its own."""

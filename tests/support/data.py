@@ -66,6 +66,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two files hold the same; for large files quicker than two digests."""
+    with one.open("rb", buffering=0) as left, other.open("rb", buffering=0) as right:
+        while (piece := left.read(4 * MiB)) == right.read(4 * MiB):
+            if not piece:
+                return True
+    return False
+
+
 def tree(root: Path) -> dict[str, tuple[str, int, int]]:
     """What a walk of a folder finds: path → (kind, size, mtime in seconds); folders have neither."""
     found: dict[str, tuple[str, int, int]] = {}

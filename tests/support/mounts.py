@@ -139,7 +139,12 @@ class Mount:
 
     def wait_fetched(self, size: int) -> None:
         """Wait until this mount has fetched so many bytes."""
-        eventually(lambda: self.counters()["bytes_fetched"] >= size, f"{size} bytes are fetched")
+
+        def fetched() -> bool:
+            # A busy worker may answer too late for one look; then `status` has the keeper's counters only.
+            return self.counters().get("bytes_fetched", 0) >= size
+
+        eventually(fetched, f"{size} bytes are fetched")
 
     def wait_worker(self, dead: int) -> None:
         """Wait until another worker has taken over from one that was killed."""

@@ -98,7 +98,7 @@ def test_retry_after(value: str | None, seconds: float | None) -> None:
     [
         ('"abc"', 'etag:"abc"'),
         ('""', 'etag:""'),
-        ('"ü"', 'etag:"ü"'),
+        ('"ü"', None),
         ('W/"abc"', None),
         ("abc", None),
         ('"a"b"', None),

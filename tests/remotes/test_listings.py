@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -98,6 +99,25 @@ def test_caddy_html() -> None:
         ("a", Kind.FILE, 1000, NOON),
         ("link", Kind.FILE, None, None),
     ]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_page_that_caddy_cut_is_refused(as_json: bool) -> None:
+    """It lists 10,000 entries of a larger folder and does not say so."""
+
+    def listing(count: int) -> list[str]:
+        if as_json:
+            items = ({"url": f"./{n}", "is_dir": False, "is_symlink": False} for n in range(count))
+            body, kind = json.dumps(list(items)).encode(), "application/json"
+        else:
+            rows = (CADDY_ROW.format(name=n, icon="file", size=1) for n in range(count))
+            body, kind = html(f"<table>{''.join(rows)}</table>", title="/"), "text/html"
+        return [entry.name for entry in parse(body, kind, URL)]
+
+    assert len(listing(9_999)) == 9_999
+    assert len(listing(10_001)) == 10_001
+    with pytest.raises(NotAListingError, match="file_limit"):
+        listing(10_000)
 
 
 @pytest.mark.parametrize(

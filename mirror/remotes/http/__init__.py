@@ -2,10 +2,11 @@
 
 url          what a source string means, and where a redirect may lead
 credentials  netrc, for the source's own origin
-transport    httpx transport: a pool of HTTP/1.1 connections (connection: one of them)
+transport    httpx transport: a pool of HTTP/1.1 connections (connection: one; heads: what is said on it)
 exchange     one request with its redirects; failures: what httpx raises, in our words
 answers      what a status line and headers say, pure
 parts        a body that is exact or an exception
+clocks       whether the times in a listing are UTC
 remote       the protocol of `mirror.remotes.base`, made of these
 """
 

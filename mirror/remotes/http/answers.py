@@ -28,7 +28,8 @@ from mirror.remotes.listings.times import SECOND, http_date
 ETAG = "etag:"
 """Prefix of a validator that is an ETag; the rest is the header's value with its quotes."""
 
-_STRONG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+# Beyond ASCII nobody agrees on the encoding, so it could not be sent back as it came.
+_STRONG = re.compile(r'"[\x21\x23-\x7e]*"')
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE)
 _NO_RANGE = re.compile(r"bytes \*/(\d{1,19})", re.ASCII | re.IGNORECASE)
 
@@ -84,7 +85,7 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
 
 
 def validator(headers: httpx.Headers) -> str | None:
-    """Return the strong ETag as a validator; a weak or malformed one is none."""
+    """Return the strong ETag as a validator; a weak, malformed or non-ASCII one is none."""
     etag = headers.get("etag")
     return ETAG + etag if etag is not None and _STRONG.fullmatch(etag) else None
 

@@ -1,9 +1,9 @@
-"""One HTTP/1.1 connection: h11 reads the heads, bodies of known length go round it.
+"""One HTTP/1.1 connection: usual heads and bodies of known length the short way, all else through h11.
 
-A data set is fetched as many bodies of known length, so that path is the short one: after the head
-each chunk is what one large `recv` returned, handed on without a copy and counted down to zero.
-Through h11 (and httpcore, which reads 64 KiB at a time) each byte would be copied three times more.
-Bodies of any other framing (chunked, until close) do go through h11.
+A data set is fetched as many bodies of known length: after a usual head (`heads`) each chunk is what
+one large `recv` returned, handed on without a copy and counted down to zero. Through h11 (and
+httpcore, which reads 64 KiB at a time) each byte would be copied three times more. Answers of any
+other form (chunked, until close, in pieces) do go through h11.
 
 Errors are httpx's, as of any httpx transport; each wait has the time-out of its request.
 """
@@ -19,6 +19,8 @@ import h11
 import httpx
 import trio
 
+from mirror.remotes.http import heads
+
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
 
@@ -30,6 +32,8 @@ MAX_INFORMATIONAL = 16
 
 DELIMITED = "mirror.delimited"
 """Response extension: False when only the end of the connection ends the body, so a cut cannot show."""
+
+_WITHOUT_BODY = ("GET", "HEAD")
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
@@ -113,20 +117,17 @@ class Connection:
             httpx.TransportError: as of any httpx transport.
         """
         seconds: float = request.extensions["timeout"]["read"]
-        wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         try:
             with trio.move_on_after(seconds):
-                return await self._exchange(wire, request, seconds, done)
-        except h11.RemoteProtocolError as exc:
+                return await self._exchange(request, seconds, done)
+        except (h11.RemoteProtocolError, h11.LocalProtocolError) as exc:
             self.close()
             raise httpx.RemoteProtocolError(str(exc)) from exc
-        except h11.LocalProtocolError as exc:
+        except ValueError as exc:
             self.close()
             raise httpx.LocalProtocolError(str(exc)) from exc
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self.close()
-            if self._used and not wire.trailing_data[0]:
-                raise NotSentError from exc
             raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
         except BaseException:
             self.close()
@@ -135,58 +136,53 @@ class Connection:
         raise httpx.ReadTimeout("no answer")
 
     async def _exchange(
-        self,
-        wire: h11.Connection,
-        request: httpx.Request,
-        seconds: float,
-        done: Callable[[Connection, bool], None],
+        self, request: httpx.Request, seconds: float, done: Callable[[Connection, bool], None]
     ) -> httpx.Response:
         # "target" is what httpx calls the extension that spares a URL object for each path.
         target: bytes = request.extensions.get("target") or request.url.raw_path
-        head = wire.send(h11.Request(method=request.method, target=target, headers=request.headers.raw))
-        content = b"" if request.method in ("GET", "HEAD") else await request.aread()
-        if content:
-            head += wire.send(h11.Data(content))
-        head += wire.send(h11.EndOfMessage())
-        await self._stream.send_all(head)
-        answer = await self._head(wire)
+        if request.method not in _WITHOUT_BODY:
+            raise httpx.UnsupportedProtocol(f"this transport has no {request.method}")
+        data = await self._first_bytes(heads.request(request.method, target, request.headers.raw))
         self._used = True
-        headers = answer.headers.raw_items()
+        if (head := heads.usual(data)) is not None:
+            begun, length = data[head.end :], head.length if request.method == "GET" else 0
+            counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
+            return httpx.Response(head.status, headers=head.headers, stream=counted)
+        wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        # Sent already; h11 has to know what was asked to tell what kind of body comes back.
+        wire.send(h11.Request(method=request.method, target=target, headers=request.headers.raw))
+        wire.send(h11.EndOfMessage())
+        wire.receive_data(data)
+        answer = await self._head(wire)
+        codings = [name for name, _ in answer.headers if name in (b"content-length", b"transfer-encoding")]
         bodyless = request.method == "HEAD" or answer.status_code in (204, 304)
-        length: int | None = None
-        for name, value in answer.headers:
-            # h11 has checked that a length is one number, and that nothing contradicts it.
-            if name == b"content-length" and length is None:
-                length = int(value)
-            elif name == b"transfer-encoding":
-                length = -1
-        if bodyless:
-            length = 0
-        stream: httpx.AsyncByteStream
-        if length is None or length < 0:
-            stream = _FramedBody(self, wire, seconds, done)
-        else:
-            stream = _CountedBody(
-                self, wire.trailing_data[0], length, seconds, done, reusable=_keeps_alive(answer)
-            )
         return httpx.Response(
             answer.status_code,
-            headers=headers,
-            stream=stream,
-            extensions={DELIMITED: length is not None},
+            headers=answer.headers.raw_items(),
+            stream=_FramedBody(self, wire, seconds, done),
+            extensions={DELIMITED: bodyless or bool(codings)},
         )
+
+    async def _first_bytes(self, head: bytes) -> bytes:
+        """Send a request and read the first bytes of the answer."""
+        try:
+            await self._stream.send_all(head)
+            if data := await _receive(self._stream, CHUNK):
+                return data
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            if self._used:
+                raise NotSentError from exc
+            raise
+        if self._used:
+            raise NotSentError
+        raise httpx.ReadError("it was closed without an answer")
 
     async def _head(self, wire: h11.Connection) -> h11.Response:
         interim = 0
         while True:
             event = wire.next_event()
             if event is h11.NEED_DATA:
-                data = await _receive(self._stream, CHUNK)
-                if not data and not wire.trailing_data[0]:
-                    if self._used:
-                        raise trio.BrokenResourceError
-                    raise httpx.ReadError("it was closed without an answer")
-                wire.receive_data(data)
+                wire.receive_data(await _receive(self._stream, CHUNK))
             elif isinstance(event, h11.Response):
                 return event
             elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
@@ -210,13 +206,6 @@ async def _receive(stream: Stream, most: int) -> bytes:
     data = await stream.receive_some(most)
     # trio promises either; both of these streams return what `recv` made, bytes.
     return data if isinstance(data, bytes) else bytes(data)
-
-
-def _keeps_alive(answer: h11.Response) -> bool:
-    if answer.http_version < b"1.1":
-        return False
-    tokens = [value.lower() for name, value in answer.headers if name == b"connection"]
-    return not any(b"close" in value for value in tokens)
 
 
 class _Body(httpx.AsyncByteStream):

@@ -95,7 +95,7 @@ class HttpRemote:
         target = f"{shape.target(path)}/"
         headers = [*_ACCEPT]
         if validator is not None:
-            headers.append((b"If-None-Match", validator.removeprefix(answers.ETAG).encode("latin-1")))
+            headers.append((b"If-None-Match", validator.removeprefix(answers.ETAG).encode("ascii")))
         async with self._http.send("GET", target, headers) as answer:
             response = answer.head
             if response.status_code == 304 and validator is not None:
@@ -185,7 +185,7 @@ class HttpRemote:
         if validator is not None:
             if not validator.startswith(answers.ETAG):
                 raise VersionChanged(f"{self._canonical}: {validator!a} is no ETag to ask for")
-            etag = validator.removeprefix(answers.ETAG).encode("latin-1")
+            etag = validator.removeprefix(answers.ETAG).encode("ascii")
             # If-Match answers another version with a 412 and no body; If-Range is for servers
             # that know only that one. Whichever was honoured, the answer's own ETag decides.
             headers.append((b"If-Match", etag))

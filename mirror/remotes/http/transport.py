@@ -1,8 +1,8 @@
 """The httpx transport that remotes send through: a pool of HTTP/1.1 connections on trio.
 
-httpx's own transport is made for any use and any event loop, and costs 300 to 480 µs of CPU for each
-request here, more than a small file is worth. This one does what fetching files needs: GETs without
-a body over kept connections, large reads, no cookies, no redirects, no proxies. It implements httpx's
+httpx's own transport is made for any use and any event loop, and spends 300 to 500 µs of CPU on a file
+of 100 KB where this one spends 130. It does what fetching files needs: GET and HEAD over kept
+connections, large reads, no redirects, no proxies, one time-out for each wait. It implements httpx's
 interface, so that wherever more is needed (a proxy) httpx's own takes its place and nothing above
 notices.
 """

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from mirror.remotes.listings.links import Folder
-from mirror.remotes.listings.rows import MINUTE, SECOND, NotAListingError, Row
+from mirror.remotes.listings.rows import MINUTE, SECOND, NotAListingError, Row, refuse_cut
 from mirror.remotes.listings.times import nginx_date, rfc3339
 
 Beside = Callable[[LexborNode], tuple[int | None, int | None, int]]
@@ -45,6 +45,7 @@ def rows(body: bytes, url: str) -> Iterator[Row]:
     """
     folder = Folder(url)
     beside: Beside | None = None
+    count = 0
     for piece in _slices(body):
         page = LexborHTMLParser(piece)
         links = [(link, link.attributes.get("href") or "") for link in page.css("a")]
@@ -56,6 +57,9 @@ def rows(body: bytes, url: str) -> Iterator[Row]:
                 name, is_folder = child
                 size, mtime_ns, resolution_ns = beside(link)
                 yield Row(name, is_folder, size, mtime_ns, resolution_ns)
+                count += 1
+    if beside is _beside_caddy:
+        refuse_cut(count)
 
 
 def _slices(body: bytes) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mirror.remotes.listings.rows import NotAListingError, Row
+from mirror.remotes.listings.rows import NotAListingError, Row, refuse_cut
 from mirror.remotes.listings.times import http_date, rfc3339
 
 
@@ -31,6 +31,8 @@ def rows(body: bytes, _url: str) -> Iterator[Row]:
         raise NotAListingError("it is not valid JSON") from exc
     if not isinstance(page, list):
         raise NotAListingError("it is JSON, but no list of files")
+    if page and isinstance(page[0], dict) and "is_dir" in page[0]:
+        refuse_cut(len(page))
     return map(_row, (item for item in page if not _special(item)))
 
 

@@ -26,6 +26,24 @@ class NotAListingError(ValueError):
     """The page is not the listing of a folder; ``str()`` says how that shows."""
 
 
+CADDY_LIMIT = 10_000
+"""Entries after which Caddy silently ends a listing, unless its ``file_limit`` says otherwise."""
+
+
+def refuse_cut(count: int) -> None:
+    """Refuse a page of Caddy that has just as many entries as it has at most.
+
+    Taken for the whole folder it would make every further file one that "does not exist".
+
+    Raises:
+        NotAListingError: it is cut, in all likelihood.
+    """
+    if count == CADDY_LIMIT:
+        raise NotAListingError(
+            f"Caddy has cut it after {count} entries; give its browse directive a higher file_limit"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of a listing page."""

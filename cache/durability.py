@@ -7,8 +7,10 @@ follows it: no row ever speaks of bytes that a power cut could still take.
   before it. At most about once a second, or every 64 MiB.
 - *Sealing* complete objects: data to disk; then the identity attribute, whose presence proves the
   data; attribute and names to disk; then the rows, in one transaction; then the leases end. For a batch
-  each step is taken for all objects before the next one, because on a journalling file system the first
-  sync of a step pays for all: 500 small files cost three journal commits, not 1,500.
+  each step is taken for all objects before the next one, and from a few objects on with one ``syncfs``:
+  500 small files are safe after 0.04 s that way and after 1.2 s one by one (ext4, measured), and every
+  one of those syncs would hold up whoever creates the next file. It also writes what others have not
+  written yet; nobody but this thread waits for that.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 from cache import errors, identity, rows
@@ -39,6 +42,8 @@ GATHER_SECONDS = 0.25
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 """A checkpoint is due so long after the first, or so much after the last write that none covers."""
+TOGETHER = 8
+"""From so many objects on, the whole file system is synced at once."""
 USED_SECONDS = 10.0
 """How long notes of use are gathered."""
 LEASES = 4096
@@ -55,6 +60,7 @@ class Durability:
     def __init__(self, folder: str, tree: Tree, writer: Writer, released: Callable[[Held], None]) -> None:
         """``folder`` is that of all objects; ``tree`` has to have a reader of its own."""
         self._folder = folder
+        self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._tree = tree
         self._writer = writer
         self._released = released
@@ -145,6 +151,7 @@ class Durability:
             while not ending:
                 ending = self._turn()
         finally:
+            os.close(self._folder_fd)
             with self._wake:
                 self._ending = True
                 for flush in self._flushes:
@@ -202,7 +209,7 @@ class Durability:
             if held.state in (HeldState.FILLING, HeldState.CLOSED):  # else its descriptor went with it
                 self._lost(held, exc)
             return None
-        return Checkpoint(held.node.id, held.lease.inode, held.size, present, held.durable)
+        return Checkpoint(held.node.id, held.lease.inode, held.size, held.validator, present, held.durable)
 
     def _end_closed(self, held: Held) -> None:
         with held.lock:
@@ -219,13 +226,13 @@ class Durability:
         if not complete:
             return
         ready = [held for held in complete if self._reopened(held)]
-        for held in ready:
-            _LIBC.sync_file_range(held.lease.fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
-        ready = [held for held in ready if self._synced(held, os.fdatasync)]
+        ready = self._all_synced(ready, os.fdatasync)
         ready = [held for held in ready if self._identified(held)]
-        ready = [held for held in ready if self._synced(held, os.fsync)]
+        ready = self._all_synced(ready, os.fsync)
         if ready and self._sync_folders({os.path.dirname(held.paths.final) for held in ready}):  # noqa: PTH120
-            sealed = [Sealed(held.node.id, held.lease.inode, held.size or 0) for held in ready]
+            sealed = [
+                Sealed(held.node.id, held.lease.inode, held.size or 0, held.validator) for held in ready
+            ]
             _committed(self._writer.submit(lambda db: rows.put_sealed(db, sealed)))
         for held in complete:
             with held.lock:
@@ -245,6 +252,21 @@ class Durability:
         held.lease.fd = fd
         return os.fstat(fd).st_ino == held.lease.inode
 
+    def _all_synced(self, ready: list[Held], sync: Callable[[int], None]) -> list[Held]:
+        """Those whose bytes are on disk now."""
+        if len(ready) >= TOGETHER and self._sync_file_system():
+            return ready
+        for held in ready:
+            _LIBC.sync_file_range(held.lease.fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
+        return [held for held in ready if self._synced(held, sync)]
+
+    def _sync_file_system(self) -> bool:
+        """Sync everything at once; False when any byte of the file system failed, ours or not."""
+        if _LIBC.syncfs(self._folder_fd) == 0:
+            return True
+        log.warning("the file system of the cache reports lost writes, looking for ours one by one")
+        return False
+
     def _synced(self, held: Held, sync: Callable[[int], None]) -> bool:
         try:
             sync(held.lease.fd)
@@ -256,8 +278,7 @@ class Durability:
 
     def _identified(self, held: Held) -> bool:
         try:
-            # Read anew: the fill may have learned a validator. The place is that of the node, always.
-            node = self._tree.node(held.node.id) or held.node
+            node = replace(held.node, validator=held.validator)
             identity.write(held.lease.fd, Identity.of(node, self._tree.place(node.id), held.size or 0))
         except OSError as exc:
             self._lost(held, exc)
@@ -303,6 +324,7 @@ def _committed(future: Future[None]) -> bool:
 
 def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None)
+    libc.syncfs.argtypes = (ctypes.c_int,)
     libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     return libc
 

@@ -84,6 +84,14 @@ class Filler:
             raise ValueError(f"{self.node.name} cannot have {size} bytes")
         held.size = size
 
+    def learn(self, validator: str) -> None:
+        """Note the version's strong validator, once the origin has told it.
+
+        It reaches the index together with the bytes that were fetched under it, so whoever resumes
+        them can ask for the rest of the same version.
+        """
+        self._held.validator = validator
+
     def complete(self) -> int:
         """Give the object its final name; returns a descriptor for reading, which the caller owns.
 

@@ -42,6 +42,7 @@ class Held:
         "size",
         "state",
         "unsynced",
+        "validator",
     )
 
     def __init__(self, node: Node, paths: Paths, lease: Lease, durable: Extents) -> None:
@@ -53,6 +54,8 @@ class Held:
         self.state = HeldState.FILLING
         self.size = node.size
         """Length of the whole file; None until it is known."""
+        self.validator = node.validator
+        """Strong validator of the version; None until it is known."""
         self.present = durable.copy()
         """What is written. Replaced ranges, not changed ones: may be read without the lock."""
         self.durable = durable

@@ -24,6 +24,11 @@ _PUT = """
     ON CONFLICT (node) DO UPDATE SET inode = :inode, size = :size, sealed_at = :sealed_at
 """
 
+_LEARN = """
+    UPDATE nodes SET size = coalesce(size, ?1), validator = coalesce(validator, ?2)
+    WHERE id = ?3 AND (size IS NULL AND ?1 IS NOT NULL OR validator IS NULL AND ?2 IS NOT NULL)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectRow:
@@ -41,6 +46,7 @@ class Checkpoint:
     node: int
     inode: int
     size: int | None
+    validator: str | None
     extents: Extents
     known: Extents
 
@@ -52,6 +58,7 @@ class Sealed:
     node: int
     inode: int
     size: int
+    validator: str | None = None
 
 
 def get(reader: Reader, node: int) -> ObjectRow | None:
@@ -68,6 +75,7 @@ def extents(reader: Reader, node: int) -> Extents:
 def put_checkpoint(db: sqlite3.Connection, point: Checkpoint) -> None:
     """Note which bytes of a partial object are on disk."""
     _put(db, point.node, point.inode, point.size, None)
+    db.execute(_LEARN, (None, point.validator, point.node))
     before, now = set(point.known), set(point.extents)
     db.executemany(
         "DELETE FROM extents WHERE node = ? AND start = ?",
@@ -80,15 +88,12 @@ def put_checkpoint(db: sqlite3.Connection, point: Checkpoint) -> None:
 
 
 def put_sealed(db: sqlite3.Connection, objects: Sequence[Sealed]) -> None:
-    """Note objects that are sealed; where nobody had stated a file's size, it is known from now on."""
+    """Note objects that are sealed, and what their fills learned of the versions."""
     for sealed in objects:
         _put(db, sealed.node, sealed.inode, sealed.size, time.time())
     nodes = [(sealed.node,) for sealed in objects]
     db.executemany("DELETE FROM extents WHERE node = ?", nodes)
-    db.executemany(
-        "UPDATE nodes SET size = ? WHERE id = ? AND size IS NULL",
-        [(sealed.size, sealed.node) for sealed in objects],
-    )
+    db.executemany(_LEARN, [(sealed.size, sealed.validator, sealed.node) for sealed in objects])
 
 
 def delete(db: sqlite3.Connection, node: int) -> None:

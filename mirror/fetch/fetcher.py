@@ -25,7 +25,7 @@ from mirror.fetch.descriptors import Descriptors
 from mirror.fetch.fill import Fill, FillState
 from mirror.fetch.slots import Priority, Slots
 from mirror.namespace import REVALIDATION, Namespace
-from mirror.remotes.base import Entry, Remote
+from mirror.remotes.base import Remote
 from mirror.retry import Schedule, retrying
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,6 @@ class Fetcher:
             schedule=self._schedule,
             priority=priority,
             completed=self._completed,
-            learned=self._learned,
             outdated=self._outdated,
         )
         self.counters.fills_started += 1
@@ -214,10 +213,6 @@ class Fetcher:
             self._register(node, fd)
         finally:
             os.close(fd)
-
-    def _learned(self, node: Node, entry: Entry) -> None:
-        """Keep what the first answer said in the index, without making anybody wait for it."""
-        self._nursery.start_soon(self._namespace.saw, node, entry)
 
     async def _outdated(self, node: Node, error: MirrorError) -> None:
         """Let the namespace find out what stands at the name now."""

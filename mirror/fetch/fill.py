@@ -21,7 +21,7 @@ from cache import CacheError, CacheFull, Extents, Filler, Node, Objects, same_ve
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, Transient, VersionChanged
 from mirror.fetch.plan import Range, next_part
 from mirror.fetch.slots import Priority, Slots
-from mirror.remotes.base import Entry, Part, Remote
+from mirror.remotes.base import Part, Remote
 from mirror.retry import Attempts, Schedule
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,6 @@ class Fill:
         schedule: Schedule,
         priority: Priority,
         completed: Callable[[Node, int], None],
-        learned: Callable[[Node, Entry], None],
         outdated: Callable[[Node, MirrorError], Awaitable[None]],
     ) -> None:
         self.node = node
@@ -106,7 +105,6 @@ class Fill:
         self._slots = slots
         self._priority = priority
         self._completed = completed
-        self._learned = learned
         self._outdated = outdated
         self._attempts = Attempts(schedule)
         self._filler: Filler | None = None
@@ -343,7 +341,7 @@ class Fill:
             self._held().set_size(body.size)
         if self._validator is None and seen.validator is not None:
             self._validator = seen.validator
-            self._learned(self.node, seen)
+            self._held().learn(seen.validator)
         joinable = seen.validator is not None or (seen.mtime_ns is not None and self._size is not None)
         if not joinable and self._present.total:
             # Nothing tells whether this answer continues the earlier one: never join them.

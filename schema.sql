@@ -52,6 +52,8 @@ CREATE TABLE nodes (
 CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE current = 1;
 -- Listings, in the order of directory offsets.
 CREATE UNIQUE INDEX nodes_by_cookie ON nodes (parent, entry) WHERE current = 1;
+-- Folders by the age of their listings, to go on with what an earlier process had promised of them.
+CREATE INDEX nodes_listed ON nodes (source, listed_at) WHERE listed_at IS NOT NULL;
 -- Earlier versions, to find one that comes back.
 CREATE INDEX nodes_past ON nodes (parent, name) WHERE current = 0;
 

@@ -53,6 +53,11 @@ class Tree:
         """Current nodes of a folder by their ``entry``, those after ``after``; ``limit`` -1: all of them."""
         return [node_of(row) for row in self._reader.all(_LISTING, folder, after, limit)]
 
+    def listed_since(self, source: int, when: float) -> list[int]:
+        """Folders of a source that were listed after ``when`` (epoch seconds), the longest ago first."""
+        sql = "SELECT id FROM nodes WHERE source = ? AND listed_at > ? AND current = 1 ORDER BY listed_at"
+        return [row[0] for row in self._reader.all(sql, source, when)]
+
     def count(self, folder: int) -> int:
         """How many names a folder has; the time it takes grows with them (10,000: 0.3 ms)."""
         row = self._reader.one(_COUNT, folder)

@@ -129,6 +129,10 @@ class Namespace:
             return f"{exc}; serving what is cached"
         return None
 
+    def listed_since(self, when: float) -> list[int]:
+        """Folders listed after ``when`` (epoch seconds), the longest ago first."""
+        return self._tree.listed_since(self.root.id, when)
+
     def children(self, folder: int, after: int = 0, limit: int = 1000) -> list[Node]:
         """Entries of a listed folder in a lasting order; ``after`` is a node's ``entry``."""
         return self._tree.children(folder, after, limit)
@@ -208,8 +212,9 @@ class Namespace:
         except NotFound as exc:
             if folder.id == self.root.id:
                 # A source that is gone as a whole is more likely moved or misconfigured than empty.
-                raise OriginFailed(f"{self._remote.url} is not there any more") from exc
-            await self.gone(folder)
+                raise OriginFailed(f"nothing is at {self._remote.url} (404): check the URL") from exc
+            # Its parent tells whether it is gone or a file now (servers say 404 to both).
+            await self._list_once(self.node(folder.parent), schedule)
             raise
         if isinstance(listing, NotModified):
             await self._tree.confirm_listing(folder.id, asked_at)

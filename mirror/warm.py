@@ -19,6 +19,7 @@ from mirror.background import background
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, OriginFailed, Stalled
 from mirror.fetch import Priority
+from mirror.limits import raise_descriptor_limit
 from mirror.patterns import Patterns
 
 REPORT_INTERVAL = 0.1
@@ -87,6 +88,7 @@ async def warm(
             stopped answering in the middle.
         cache.CacheError: the cache cannot be used.
     """
+    raise_descriptor_limit()
     run = _Run(Patterns(patterns), report)
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:

@@ -17,7 +17,7 @@ from functools import partial
 
 import trio
 
-from cache import Node, Objects, same_version
+from cache import CacheError, Node, Objects, same_version
 from mirror.background import background
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, VersionChanged
 from mirror.fetch.ahead import ReadAhead
@@ -216,13 +216,15 @@ class Fetcher:
 
     async def _outdated(self, node: Node, error: MirrorError) -> None:
         """Let the namespace find out what stands at the name now."""
-        if isinstance(error, NotFound):
-            await self._namespace.gone(node)
-            return
         try:
-            await self._namespace.ask(node, REVALIDATION)
-        except MirrorError as exc:
-            log.warning("%s changed, its new version is not known yet: %s", node.name, exc)
+            if isinstance(error, NotFound):
+                await self._namespace.gone(node)
+            else:
+                await self._namespace.ask(node, REVALIDATION)
+        except NotFound:
+            pass  # the namespace has noted that
+        except (MirrorError, CacheError) as exc:
+            log.warning("%s changed, what it is now is not known yet: %s", node.name, exc)
 
     # -- past the cache ----------------------------------------------------------------------
 

@@ -188,6 +188,9 @@ class Fill:
         except CacheError as exc:
             error = OriginFailed(f"the cache failed: {exc}")
             error.__cause__ = exc
+        except Exception as exc:
+            log.exception("%s: unexpected", self._path)
+            error = OriginFailed(f"{self._path}: {exc!r}")
         finally:
             if self.state is not FillState.COMPLETE:
                 self.error = error

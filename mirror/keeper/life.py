@@ -58,7 +58,7 @@ class Audience(Protocol):
         """The mount answers."""
 
 
-class Stop(Exception):  # noqa: N818 - not an error
+class Stop(Exception):
     """The mount is to end: asked for by a signal, or unmounted from outside."""
 
 

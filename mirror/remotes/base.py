@@ -73,6 +73,10 @@ class Remote(Protocol):
     def url(self) -> str:
         """The source in canonical form, free of secrets: the key of everything cached from it."""
 
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, whatever became of them."""
+
     async def list(self, path: str, validator: str | None = None) -> Listing | NotModified:
         """List one folder.
 

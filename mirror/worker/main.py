@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,8 +32,10 @@ from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
 from mirror.fuse import Adapter
-from mirror.keeper import link, privileges
 from mirror.keeper.control import Registrar
+from mirror.keeper.link import Request, WorkerEnd
+from mirror.keeper.privileges import drop_all
+from mirror.limits import raise_descriptor_limit
 from mirror.worker.kernel import Kernel
 from mirror.worker.watch import Watch
 
@@ -52,7 +55,8 @@ def main() -> None:
     for name in ("fuse", "control", "link"):
         parser.add_argument(f"--{name}-fd", type=int, required=True)
     arguments = parser.parse_args()
-    privileges.drop_all()
+    drop_all()
+    raise_descriptor_limit()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,
@@ -62,7 +66,7 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # The keeper decides when a mount ends; a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    supervisor = link.WorkerEnd(socket.socket(fileno=arguments.link_fd))
+    supervisor = WorkerEnd(socket.socket(fileno=arguments.link_fd))
     config, generation = supervisor.configuration()
     control = socket.socket(fileno=arguments.control_fd)
     try:
@@ -73,10 +77,11 @@ def main() -> None:
 
 
 async def _serve(
-    config: MountConfig, generation: int, fuse_fd: int, registrar: Registrar, supervisor: link.WorkerEnd
+    config: MountConfig, generation: int, fuse_fd: int, registrar: Registrar, supervisor: WorkerEnd
 ) -> None:
     """Open everything, report *prepared*, and serve until the FUSE socket ends."""
     kernel = Kernel(registrar)
+    late = min(max(LATE, config.ttl), LATEST)
     async with (
         open_engine(
             config.source,
@@ -91,6 +96,10 @@ async def _serve(
         warning = await engine.namespace.check_source() if generation == 0 else None
         watch = Watch(engine.namespace, config.ttl, kernel.forget_folder)
         kernel.namespace = engine.namespace
+        if generation > 0:
+            # What the predecessor told the kernel is our promise now.
+            for folder in engine.namespace.listed_since(time.time() - late):
+                watch.used(folder)
         filesystem = FileSystem(
             engine.namespace,
             engine.fetcher,
@@ -98,7 +107,6 @@ async def _serve(
             open_wait_bytes=config.open_wait_bytes,
             used=watch.used,
         )
-        late = min(max(LATE, config.ttl), LATEST)
         adapter = Adapter(
             filesystem, uid=os.getuid(), gid=os.getgid(), name_timeout=late, ttl=min(config.ttl, late)
         )
@@ -113,14 +121,14 @@ async def _serve(
             pyfuse3.close(unmount=False)
 
 
-async def _answer(supervisor: link.WorkerEnd, engine: Engine, filesystem: FileSystem) -> None:
+async def _answer(supervisor: WorkerEnd, engine: Engine, filesystem: FileSystem) -> None:
     """Answer the keeper's questions until it tells this process to end."""
     while True:
         await trio.lowlevel.wait_readable(supervisor.fileno())
         match supervisor.receive():
-            case link.Request.STATS:
+            case Request.STATS:
                 supervisor.stats(json.dumps(_stats(engine, filesystem)))
-            case link.Request.QUIT:
+            case Request.QUIT:
                 pyfuse3.terminate()
                 return
 
@@ -129,6 +137,7 @@ def _stats(engine: Engine, filesystem: FileSystem) -> dict[str, int | bool]:
     """Counters of this worker since it started, as `mirror status` shows them."""
     counters: dict[str, int | bool] = asdict(filesystem.counters) | asdict(engine.fetcher.counters)
     counters["bytes_fetched"] = engine.fetcher.bytes_fetched
+    counters["remote_requests"] = engine.remote.requests
     counters["fills_running"] = engine.fetcher.running
     counters["origin_down"] = engine.namespace.health.down
     return counters

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import trio
 
+from cache import CacheError
 from mirror.errors import MirrorError
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Watch:
                 continue
             try:
                 await self._namespace.listed(folder)
-            except MirrorError as exc:
+            except (MirrorError, CacheError) as exc:
                 log.info("folder %d is watched no more: %s", folder, exc)
                 self._lapse(folder)
 

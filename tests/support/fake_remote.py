@@ -81,16 +81,20 @@ class FakeRemote:
     """The first body that reaches this byte breaks there, once."""
 
     def __post_init__(self) -> None:
-        self.requests: list[Request] = []
+        self.seen: list[Request] = []
         self.delivered = 0
         self.gate = trio.Event()
         self.gate.set()
 
+    @property
+    def requests(self) -> int:
+        return len(self.seen)
+
     def count(self, kind: str) -> int:
-        return sum(request.kind == kind for request in self.requests)
+        return sum(request.kind == kind for request in self.seen)
 
     def _note(self, request: Request) -> None:
-        self.requests.append(request)
+        self.seen.append(request)
         if self.fault is not None:
             raise self.fault
 

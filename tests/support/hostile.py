@@ -26,7 +26,7 @@ DATE = "Mon, 23 Nov 2026 14:02:14 GMT"
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
-class Hangup(Exception):  # noqa: N818  # it is what the behaviour does, not what went wrong
+class Hangup(Exception):
     """Close this connection now."""
 
 

@@ -242,14 +242,20 @@ def mounted(source: str, **options: Any) -> Iterator[Mount]:
 
 
 def detach_stale() -> list[Path]:
-    """Remove the mounts of test processes that are no more; returns where they were."""
+    """Remove mounts and homes of test processes that are no more; returns where mounts were."""
     stale = []
     for entry in list(mountinfo.mounts()):
         home = next((part for part in entry.path.parts if part.startswith(PREFIX)), None)
-        if home is None:
-            continue
-        pid = home.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
+        if home is not None and _owner_is_gone(home):
             mountinfo.detach(entry.path)
             stale.append(entry.path)
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if _owner_is_gone(path.name):
+            # Its cache may be large. Another test process may be removing it at this moment: as good.
+            shutil.rmtree(path, ignore_errors=True)
     return stale
+
+
+def _owner_is_gone(home: str) -> bool:
+    pid = home.removeprefix(PREFIX).partition("-")[0]
+    return pid.isdigit() and not Path("/proc", pid).exists()

@@ -2,7 +2,8 @@
 
 The source is a folder on disk; every file below it is shown, flat, by name. Files whose name begins
 with ``whole`` are registered before their OPEN is answered, ``later`` ones only when they are read;
-opening ``retire`` retires all; all others stay page-cached. ``MIRROR_TEST_WORKER`` holds words that make it misbehave.
+opening ``retire`` retires all; all others stay page-cached. ``MIRROR_TEST_WORKER`` holds words that
+make it misbehave.
 """
 
 from __future__ import annotations

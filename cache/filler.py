@@ -11,7 +11,7 @@ caller registers is what was checked, and nobody can write to it any more.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cache import errors
 from cache.durability import Durability
@@ -19,6 +19,9 @@ from cache.errors import CacheBroken
 from cache.extents import Extents
 from cache.held import Held, HeldState
 from cache.names import open_read, trustworthy, unlink
+
+IOV_MAX = 1024
+"""Buffers that one system call takes at most."""
 
 
 class Filler:
@@ -42,8 +45,8 @@ class Filler:
         """What is written, also what is not yet safely on disk. Live: it grows with every `write`."""
         return self._held.present
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Write all of ``data`` at ``offset``. Blocks.
+    def write(self, offset: int, *chunks: bytes | bytearray | memoryview) -> None:
+        """Write all of ``chunks`` one behind the other, beginning at ``offset``. Blocks.
 
         Raises:
             CacheFull: no space is left; nothing of this write counts.
@@ -52,16 +55,31 @@ class Filler:
         held = self._held
         if held.failure is not None:
             raise held.failure
-        size = len(data)
+        size = sum(len(chunk) for chunk in chunks)
         try:
-            done = os.pwrite(self._fd, data, offset)
-            while done < size:
-                done += os.pwrite(self._fd, memoryview(data)[done:], offset + done)
+            at = offset
+            for first in range(0, len(chunks), IOV_MAX):
+                at = self._write_some(at, chunks[first : first + IOV_MAX])
         except OSError as exc:
             raise errors.of_os(exc, f"write {size} bytes of {held.node.name} to the cache") from exc
         with held.lock:
             held.present.add(offset, offset + size)
             self._durability.wrote(held, size)
+
+    def _write_some(self, at: int, chunks: Sequence[bytes | bytearray | memoryview]) -> int:
+        done = os.pwritev(self._fd, chunks, at)
+        at += done
+        for chunk in chunks:  # a write may be cut short, at a full disk or by a signal
+            if done >= len(chunk):
+                done -= len(chunk)
+                continue
+            rest = memoryview(chunk)[done:]
+            done = 0
+            while rest:
+                written = os.pwrite(self._fd, rest, at)
+                at += written
+                rest = rest[written:]
+        return at
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes that are `present`. Raises `CacheBroken` when they cannot be read."""

@@ -34,7 +34,7 @@ SMALL = 1024 * 1024
 """Files up to this size are gathered in memory and written at once."""
 UNKNOWN = 1 << 62
 """Where a file ends as long as nobody has said."""
-FLUSH = 1024 * 1024
+FLUSH = 2 * 1024 * 1024
 """Received bytes are gathered up to this many before they are written."""
 FOLLOW_INTERVAL = 0.05
 """Seconds between looks at what another process has filled."""
@@ -115,6 +115,7 @@ class Fill:
         self._parts: list[_Part] = []
         self._waiters: list[_Waiter] = []
         self._cursor = 0
+        self._writing = trio.Lock()
         self._kick = trio.Event()  # something the planner should look at happened
 
     # -- for readers -------------------------------------------------------------------------
@@ -253,8 +254,10 @@ class Fill:
             except Transient as exc:
                 await self._pause(exc)
         self.fetched += sum(len(chunk) for chunk in chunks)
-        self._write(0, chunks)
-        return self._held().complete()
+        filler = self._held()
+        if chunks:
+            filler.write(0, *chunks)
+        return filler.complete()
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -377,14 +380,10 @@ class Fill:
         if surplus > 0:
             chunks[-1] = memoryview(chunks[-1])[: len(chunks[-1]) - surplus]
             size -= surplus
-        await trio.to_thread.run_sync(self._write, part.at, chunks)
+        # One at a time: a file system lets nobody else write to the same file anyway.
+        async with self._writing:
+            await trio.to_thread.run_sync(self._held().write, part.at, *chunks)
         part.at += size
         self.fetched += size
         self._attempts.progressed()
         self._wake()
-
-    def _write(self, offset: int, chunks: list[Chunk]) -> None:
-        filler = self._held()
-        for chunk in chunks:
-            filler.write(offset, chunk)
-            offset += len(chunk)

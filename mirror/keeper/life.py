@@ -80,7 +80,6 @@ class Keeper:
         self._sockets: Sockets | None = None
         self._passthrough = Passthrough(False, "the mount has not started yet")
         self._warnings: list[str] = []
-        self._unmounted = False
         self._signalled = False
 
     def run(self) -> None:
@@ -244,7 +243,6 @@ class Keeper:
         if channel.failure:
             raise SetupError(f"the connection to the kernel broke: {os.strerror(channel.failure)}")
         if channel.ended:
-            self._unmounted = True
             raise Stop
         worker = self._worker
         if channel.worker_lost and worker is not None and worker.attached:
@@ -345,10 +343,10 @@ class Keeper:
         if self._status is not None:
             self._status.close()
         if self._mount is not None:
-            if self._unmounted:
-                self._mount.forget()
-            else:
+            if self._mount.stands:
                 self._unmount(self._mount)
+            else:
+                self._mount.forget()
         self._end_worker()
         if self._channel is not None:
             self._channel.close()

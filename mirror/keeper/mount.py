@@ -67,6 +67,14 @@ class Mount:
         self.fuse_fd = fuse_fd
         """/dev/fuse, to be taken over by the channel."""
         self._unmounter = unmounter
+        entry = runtime.mount_at(mountpoint)
+        self._device = None if entry is None else entry.device
+
+    @property
+    def stands(self) -> bool:
+        """Whether it still is in the kernel's table, alive or aborted."""
+        entry = runtime.mount_at(self.mountpoint)
+        return entry is not None and entry.device == self._device
 
     def unmount(self, *, lazy: bool) -> None:
         """Take the mount out of the kernel's table; one of fusermount3 goes lazily in any case.

@@ -167,6 +167,22 @@ def test_a_stale_mount_is_cleared(home: Home) -> None:
     assert home.gone()
 
 
+def test_an_aborted_connection_leaves_no_mount(home: Home) -> None:
+    """When an administrator aborts the connection, the keeper clears the mount away and ends."""
+    keeper = home.start().keeper_pid
+    mount = runtime.mount_at(home.path)
+    assert mount is not None
+    control = home.folder / "connections"
+    control.mkdir()
+    subprocess.run(["mount", "-t", "fusectl", "fusectl", str(control)], check=True)
+    try:
+        (control / mount.device.partition(":")[2] / "abort").write_text("1")
+    finally:
+        subprocess.run(["umount", str(control)], check=True)
+    wait_for_end(keeper)
+    assert home.gone()
+
+
 def test_unmounting_what_is_not_ours_is_refused(home: Home) -> None:
     """Unmount touches no mount of anyone else."""
     with pytest.raises(SetupError, match="not mounted by mirror"):

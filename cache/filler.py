@@ -11,7 +11,7 @@ caller registers is what was checked, and nobody can write to it any more.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from cache import errors
 from cache.durability import Durability
@@ -57,29 +57,21 @@ class Filler:
             raise held.failure
         size = sum(len(chunk) for chunk in chunks)
         try:
-            at = offset
-            for first in range(0, len(chunks), IOV_MAX):
-                at = self._write_some(at, chunks[first : first + IOV_MAX])
+            self._write_all(offset, list(chunks))
         except OSError as exc:
             raise errors.of_os(exc, f"write {size} bytes of {held.node.name} to the cache") from exc
         with held.lock:
             held.present.add(offset, offset + size)
             self._durability.wrote(held, size)
 
-    def _write_some(self, at: int, chunks: Sequence[bytes | bytearray | memoryview]) -> int:
-        done = os.pwritev(self._fd, chunks, at)
-        at += done
-        for chunk in chunks:  # a write may be cut short, at a full disk or by a signal
-            if done >= len(chunk):
-                done -= len(chunk)
-                continue
-            rest = memoryview(chunk)[done:]
-            done = 0
-            while rest:
-                written = os.pwrite(self._fd, rest, at)
-                at += written
-                rest = rest[written:]
-        return at
+    def _write_all(self, at: int, left: list[bytes | bytearray | memoryview]) -> None:
+        while left:
+            done = os.pwritev(self._fd, left[:IOV_MAX], at)
+            at += done
+            while left and done >= len(left[0]):
+                done -= len(left.pop(0))
+            if done:  # cut short, at a full disk or by a signal
+                left[0] = memoryview(left[0])[done:]
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes that are `present`. Raises `CacheBroken` when they cannot be read."""

@@ -31,13 +31,17 @@ class Descriptors:
         self._objects = objects
         self._open: OrderedDict[int, _Descriptor] = OrderedDict()
 
-    async def read(self, node: Node, start: int, stop: int) -> bytearray | None:
-        """The bytes of a range that is present, or None when the object cannot be opened."""
+    async def read(self, node: Node, start: int, stop: int, *, partial: bool) -> bytearray | None:
+        """The bytes of a range, or None when the object cannot be opened.
+
+        Only a complete object is opened unless ``partial`` says that a fill of this process is under
+        way and that the range is present: what is missing of an object reads as zeros.
+        """
         descriptor = self._open.get(node.id)
         if descriptor is None:
             try:
                 fd = self._objects.open_complete(node)
-                if fd is None:
+                if fd is None and partial:
                     fd = self._objects.open_partial(node)
             except CacheError as exc:
                 log.warning("%s: %s", node.name, exc)

@@ -146,7 +146,7 @@ class Fetcher:
         data: bytes | bytearray | None
         fill = self._fills.get(node.id)
         if fill is None:
-            data = await self._descriptors.read(node, offset, stop)
+            data = await self._descriptors.read(node, offset, stop, partial=False)
             if data is not None:
                 return data
             fill = self.start(node, Priority.DEMAND)
@@ -161,7 +161,7 @@ class Fetcher:
             # What another process fills may be discarded by it at any time: nothing is kept open.
             data = await trio.to_thread.run_sync(self._objects.read_partial, node, offset, stop - offset)
         else:
-            data = await self._descriptors.read(node, offset, stop)
+            data = await self._descriptors.read(node, offset, stop, partial=True)
         if data is None:
             raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
         return data

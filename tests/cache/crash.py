@@ -27,13 +27,14 @@ from tests.cache.support import content, file, files, fill, read_all, write
 FILES = 8
 CALLS = {
     "open": 60,
-    "pwrite": 40,
+    "pwritev": 40,
     "fdatasync": 15,
     "setxattr": 8,
     "fsync": 20,
     "rename": 8,
     "unlink": 10,
     "commit": 15,
+    "syncfs": 6,
 }
 """Functions to be killed at, and up to which of their calls."""
 
@@ -50,8 +51,11 @@ async def nodes_of(cache: Cache, seed: int) -> list[Node]:
 
 def arm(function: str, at: int, *, after: bool) -> None:
     """Have this process killed around a call of a function."""
-    holder: Any = Writer if function == "commit" else os
-    name = "_commit" if function == "commit" else function
+    inside: dict[str, tuple[Any, str]] = {
+        "commit": (Writer, "_commit"),
+        "syncfs": (durability.Durability, "_sync_file_system"),
+    }
+    holder, name = inside.get(function, (os, function))
     real = getattr(holder, name)
     calls = 0
 
@@ -72,6 +76,7 @@ def arm(function: str, at: int, *, after: bool) -> None:
 
 async def victim(folder: Path, seed: int, chance: random.Random) -> None:
     durability.GATHER_SECONDS = durability.CHECKPOINT_SECONDS = 0.001
+    durability.TOGETHER = chance.choice((1, 3))
     async with Cache.open(folder) as cache:
         nodes = await nodes_of(cache, seed)
         while True:

@@ -306,15 +306,14 @@ async def test_a_failed_write_counts_for_nothing(
 ) -> None:
     (node,) = await files(cache, file("a"))
     filler = fill(cache, node)
-    pwrite = os.pwrite
 
-    def short(fd: int, data: bytes, offset: int) -> int:
+    def short(fd: int, chunks: list[bytes], offset: int) -> int:
         if offset:
             raise OSError(number, os.strerror(number))
-        return pwrite(fd, bytes(data)[:100], offset)
+        return os.pwrite(fd, bytes(chunks[0])[:100], offset)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", short)
+        patch.setattr(os, "pwritev", short)
         with pytest.raises(error, match="cannot write 1000 bytes of a"):
             write(filler, 0, 1000)
     assert list(filler.present) == []
@@ -325,10 +324,12 @@ async def test_a_failed_write_counts_for_nothing(
 async def test_a_short_write_is_gone_on_with(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     (node,) = await files(cache, file("a"))
     filler = fill(cache, node)
-    pwrite = os.pwrite
+    right = content(node.id, 0, 1000)
+    pwritev = os.pwritev
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, bytes(data)[:300], offset))
-        write(filler, 0, 1000)
+        patch.setattr(os, "pwritev", lambda fd, chunks, at: os.pwrite(fd, b"".join(chunks)[:300], at))
+        filler.write(0, right[:100], right[100:250], b"", right[250:])
+    assert os.pwritev is pwritev
     assert read_all(filler.complete()) == content(node.id, 0, 1000)
 
 

@@ -51,19 +51,25 @@ class FakePart:
     size: int | None
     ranges: bool
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        at = self.start
+    def __post_init__(self) -> None:
+        self.at = self.start
+
+    def __aiter__(self) -> FakePart:
+        return self
+
+    async def __anext__(self) -> bytes:
         end = len(self.source.data) if self.stop is None else self.stop
-        while at < end:
-            await self.remote.gate.wait()
-            if self.remote.break_at is not None and at >= self.remote.break_at:
-                self.remote.break_at = None
-                raise Transient("the connection broke")
-            chunk = self.source.data[at : min(end, at + self.remote.chunk)]
-            at += len(chunk)
-            self.remote.delivered += len(chunk)
-            yield chunk
-            await trio.lowlevel.checkpoint()
+        if self.at >= end:
+            raise StopAsyncIteration
+        await trio.lowlevel.checkpoint()
+        await self.remote.gate.wait()
+        if self.remote.break_at is not None and self.at >= self.remote.break_at:
+            self.remote.break_at = None
+            raise Transient("the connection broke")
+        chunk = self.source.data[self.at : min(end, self.at + self.remote.chunk)]
+        self.at += len(chunk)
+        self.remote.delivered += len(chunk)
+        return chunk
 
 
 @dataclass

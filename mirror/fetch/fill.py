@@ -60,11 +60,12 @@ class FillState(Enum):
 class _Part:
     """One request under way: it has still to deliver ``at`` to ``stop``."""
 
-    __slots__ = ("at", "stop")
+    __slots__ = ("at", "attempts", "stop")
 
-    def __init__(self, start: int, stop: int) -> None:
+    def __init__(self, start: int, stop: int, schedule: Schedule) -> None:
         self.at = start
         self.stop = stop
+        self.attempts = Attempts(schedule)
 
 
 class _Waiter:
@@ -106,7 +107,7 @@ class Fill:
         self._priority = priority
         self._completed = completed
         self._outdated = outdated
-        self._attempts = Attempts(schedule)
+        self._schedule = schedule
         self._filler: Filler | None = None
         self._present = Extents()
         self._validator = node.validator
@@ -242,6 +243,7 @@ class Fill:
     async def _fetch_small(self) -> int:
         """One request, one visit to a thread: most files are small, and every step costs."""
         chunks: list[Chunk] = []
+        attempts = Attempts(self._schedule)
         while self._size:
             try:
                 async with (
@@ -252,7 +254,7 @@ class Fill:
                     chunks = [chunk async for chunk in body]
                 break
             except Transient as exc:
-                await self._pause(exc)
+                await self._pause(attempts, exc)
         self.fetched += sum(len(chunk) for chunk in chunks)
         filler = self._held()
         if chunks:
@@ -296,7 +298,7 @@ class Fill:
             return None
         if chosen.cut is not None:
             self._parts[chosen.cut].stop = chosen.start
-        return _Part(chosen.start, chosen.stop)
+        return _Part(chosen.start, chosen.stop, self._schedule)
 
     async def _fetch_part(self, part: _Part, failures: list[Exception]) -> None:
         try:
@@ -305,16 +307,16 @@ class Fill:
                     async with self._slots.hold(lambda: self.priority):
                         await self._request(part)
                 except Transient as exc:
-                    await self._pause(exc)
+                    await self._pause(part.attempts, exc)
         except (MirrorError, CacheError) as exc:
             failures.append(exc)
         finally:
             self._parts.remove(part)
             self._kick.set()
 
-    async def _pause(self, failure: Transient) -> None:
+    async def _pause(self, attempts: Attempts, failure: Transient) -> None:
         """Wait before the next try, or give up."""
-        pause = self._attempts.failed(failure)
+        pause = attempts.failed(failure)
         if pause is None:
             raise OriginFailed(f"{self._path}: {failure}") from failure
         log.info("%s: %s; trying again in %.1f s", self._path, failure, pause)
@@ -385,5 +387,5 @@ class Fill:
             await trio.to_thread.run_sync(self._held().write, part.at, *chunks)
         part.at += size
         self.fetched += size
-        self._attempts.progressed()
+        part.attempts.progressed()
         self._wake()

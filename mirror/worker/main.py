@@ -113,15 +113,18 @@ async def _serve(
         pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
         nursery.start_soon(watch.run)
         nursery.start_soon(kernel.run)
-        nursery.start_soon(_answer, supervisor, engine, filesystem)
         supervisor.prepared(warning)
-        try:
-            await pyfuse3.main(max_tasks=TASKS)
-        finally:
-            pyfuse3.close(unmount=False)
+        with trio.CancelScope() as serving:
+            nursery.start_soon(_answer, supervisor, engine, filesystem, serving)
+            try:
+                await pyfuse3.main(max_tasks=TASKS)
+            finally:
+                pyfuse3.close(unmount=False)
 
 
-async def _answer(supervisor: WorkerEnd, engine: Engine, filesystem: FileSystem) -> None:
+async def _answer(
+    supervisor: WorkerEnd, engine: Engine, filesystem: FileSystem, serving: trio.CancelScope
+) -> None:
     """Answer the keeper's questions until it tells this process to end."""
     while True:
         await trio.lowlevel.wait_readable(supervisor.fileno())
@@ -129,7 +132,8 @@ async def _answer(supervisor: WorkerEnd, engine: Engine, filesystem: FileSystem)
             case Request.STATS:
                 supervisor.stats(json.dumps(_stats(engine, filesystem)))
             case Request.QUIT:
-                pyfuse3.terminate()
+                # Whoever still waits for the origin waits in vain: the mount is gone.
+                serving.cancel()
                 return
 
 

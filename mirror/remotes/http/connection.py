@@ -54,6 +54,18 @@ class Origin:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, as this transport needs it: a URL object for each file would cost more than the rest."""
+
+    method: str
+    target: bytes
+    """Quoted path and query."""
+    headers: heads.Raw
+    seconds: float
+    """Time-out of each wait."""
+
+
 class NotSentError(Exception):
     """The other side closed an idle connection: nothing of the answer came, so ask on another one."""
 
@@ -104,9 +116,7 @@ class Connection:
         """Whether nothing came since the last exchange: neither an end nor bytes nobody asked for."""
         return not self._socket.is_readable()
 
-    async def exchange(
-        self, request: httpx.Request, done: Callable[[Connection, bool], None]
-    ) -> httpx.Response:
+    async def exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
         """Send a request and read the head of its answer.
 
         ``done(self, reusable)`` is called exactly once, when the body has been read or closed, and
@@ -116,10 +126,10 @@ class Connection:
             NotSentError: the connection had been idle and was closed by the other side.
             httpx.TransportError: as of any httpx transport.
         """
-        seconds: float = request.extensions["timeout"]["read"]
         try:
-            with trio.move_on_after(seconds):
-                return await self._exchange(request, seconds, done)
+            # What `trio.move_on_after` does, without the generator around it.
+            with trio.CancelScope(deadline=trio.current_time() + asked.seconds):
+                return await self._exchange(asked, done)
         except (h11.RemoteProtocolError, h11.LocalProtocolError) as exc:
             self.close()
             raise httpx.RemoteProtocolError(str(exc)) from exc
@@ -135,27 +145,24 @@ class Connection:
         self.close()
         raise httpx.ReadTimeout("no answer")
 
-    async def _exchange(
-        self, request: httpx.Request, seconds: float, done: Callable[[Connection, bool], None]
-    ) -> httpx.Response:
-        # "target" is what httpx calls the extension that spares a URL object for each path.
-        target: bytes = request.extensions.get("target") or request.url.raw_path
-        if request.method not in _WITHOUT_BODY:
-            raise httpx.UnsupportedProtocol(f"this transport has no {request.method}")
-        data = await self._first_bytes(heads.request(request.method, target, request.headers.raw))
+    async def _exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
+        method, seconds = asked.method, asked.seconds
+        if method not in _WITHOUT_BODY:
+            raise httpx.UnsupportedProtocol(f"this transport has no {method}")
+        data = await self._first_bytes(heads.request(method, asked.target, asked.headers))
         self._used = True
         if (head := heads.usual(data)) is not None:
-            begun, length = data[head.end :], head.length if request.method == "GET" else 0
+            begun, length = data[head.end :], head.length if method == "GET" else 0
             counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
             return httpx.Response(head.status, headers=head.headers, stream=counted)
         wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # Sent already; h11 has to know what was asked to tell what kind of body comes back.
-        wire.send(h11.Request(method=request.method, target=target, headers=request.headers.raw))
+        wire.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
         wire.send(h11.EndOfMessage())
         wire.receive_data(data)
         answer = await self._head(wire)
         codings = [name for name, _ in answer.headers if name in (b"content-length", b"transfer-encoding")]
-        bodyless = request.method == "HEAD" or answer.status_code in (204, 304)
+        bodyless = method == "HEAD" or answer.status_code in (204, 304)
         return httpx.Response(
             answer.status_code,
             headers=answer.headers.raw_items(),
@@ -194,7 +201,7 @@ class Connection:
 
     async def receive(self, most: int, seconds: float) -> bytes:
         """Read up to ``most`` bytes of a body; ``b""`` at the end of the stream."""
-        with trio.move_on_after(seconds):
+        with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
                 return await _receive(self._stream, most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:

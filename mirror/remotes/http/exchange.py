@@ -8,7 +8,7 @@ only adds or drops a slash is not followed: it says what kind of thing the path 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError
-from mirror.remotes.http.connection import Origin
+from mirror.remotes.http.connection import Asked, Origin
 from mirror.remotes.http.credentials import authorization
 from mirror.remotes.http.failures import translated
 from mirror.remotes.http.transport import Transport
@@ -108,18 +108,12 @@ class Exchanger:
             IsAFolder, NotAFolder: the server redirects to the same path with or without a slash.
             OriginFailed, Stalled, ProtocolError: no answer to be had; mapped from httpx.
         """
-        # The path goes beside the URL ("target" is httpx's name for it): parsing a URL costs more
-        # than all else that is done for a request here, and only a redirect needs one.
         where = Place(self._url, path)
-        if isinstance(self._transport, Transport):
-            extensions = {"timeout": self._timeouts, "target": path.encode("ascii")}
-            request = httpx.Request(method, self._url, headers=self._own + headers, extensions=extensions)
-        else:
-            request = self._request(method, where.url, headers)  # a proxy is told the whole URL
+        answering = self._ask(method, path, headers)
         for hops in range(MAX_HOPS + 1):
             self.requests += 1
             try:
-                response = await self._transport.handle_async_request(request)
+                response = await answering
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
             try:
@@ -131,8 +125,17 @@ class Exchanger:
                 await response.aclose()
             if hops < MAX_HOPS:
                 where = Place(url)
-                request = self._request(method, url, headers)
+                answering = self._transport.handle_async_request(self._request(method, url, headers))
         raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")
+
+    def _ask(self, method: str, path: str, headers: Headers) -> Awaitable[httpx.Response]:
+        """Ask the source's own origin: without a URL object, for parsing one costs more than the rest."""
+        if isinstance(self._transport, Transport):
+            asked = Asked(method, path.encode("ascii"), self._own + headers, self.deadline)
+            return self._transport.ask(self._origin, asked)
+        # A proxy is told the whole URL.
+        url = Place(self._url, path).url
+        return self._transport.handle_async_request(self._request(method, url, headers))
 
     @staticmethod
     def _next_hop(response: httpx.Response, url: httpx.URL) -> httpx.URL:

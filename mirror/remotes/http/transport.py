@@ -15,7 +15,7 @@ from collections.abc import Callable
 import httpx
 import trio
 
-from mirror.remotes.http.connection import Connection, NotSentError, Origin, connect
+from mirror.remotes.http.connection import Asked, Connection, NotSentError, Origin, connect
 
 IDLE_SECONDS = 60.0
 """How long a connection is kept without use; most servers close theirs after 5 to 75."""
@@ -33,7 +33,13 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; the connection is taken until its body is read or closed."""
-        origin = Origin.of(request.url)
+        asked = Asked(
+            request.method, request.url.raw_path, request.headers.raw, request.extensions["timeout"]["read"]
+        )
+        return await self.ask(Origin.of(request.url), asked)
+
+    async def ask(self, origin: Origin, asked: Asked) -> httpx.Response:
+        """As `handle_async_request`, without httpx's objects for the question."""
         try:
             self._turns.acquire_nowait()
         except trio.WouldBlock:
@@ -42,11 +48,11 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             while (connection := self._take(origin)) is not None:
                 try:
-                    return await connection.exchange(request, done)
+                    return await connection.exchange(asked, done)
                 except NotSentError:
                     continue  # closed by the other side the moment before: no failure of this request
-            connection = await connect(origin, self._context, request.extensions["timeout"]["connect"])
-            return await connection.exchange(request, done)
+            connection = await connect(origin, self._context, asked.seconds)
+            return await connection.exchange(asked, done)
         except BaseException:
             self._turns.release()
             raise

@@ -32,6 +32,10 @@ REVALIDATION = Schedule(tries=2, deadline=5.0)
 """Patience with an origin while a cached answer stands by."""
 
 
+FOLDERS_KEPT = 1024
+"""Folders whose nodes are kept at hand."""
+
+
 class Namespace:
     """Look-ups and listings of one source. Node ids are those of the index."""
 
@@ -54,6 +58,7 @@ class Namespace:
         self._schedule = schedule
         self._on_change = on_change
         self._clock = clock
+        self._folders: dict[int, Node] = {}
         self._listing: SingleFlight[int, None] = SingleFlight()
         self._asking: SingleFlight[int, Node] = SingleFlight()
 
@@ -96,18 +101,15 @@ class Namespace:
             NotFound: it is gone.
             MirrorError: it was never listed and the origin cannot be asked.
         """
-        node = self.node(folder)
-        if node.kind is not Kind.FOLDER:
-            raise NotAFolder(node.name)
+        node = self._folder(folder)
         if self._fresh_at(node.listed_at):
             return node
         await self._revalidated(node.listed_at is not None, partial(self._list_once, node))
-        return self.node(folder)
+        return self._folder(folder)
 
     def is_fresh(self, folder: int) -> bool:
         """Whether a folder's listing is within the TTL."""
-        node = self._tree.node(folder)
-        return node is not None and self._fresh_at(node.listed_at)
+        return self._fresh_at(self._folder(folder).listed_at)
 
     async def check_source(self) -> str | None:
         """Ask the origin for the root's listing now.
@@ -163,7 +165,23 @@ class Namespace:
     async def gone(self, node: Node) -> None:
         """Note that the origin said 404 or 410 for a file or folder."""
         await self._tree.remove(node.id)
+        self._folders.clear()  # one of them, or one below it
         self._on_change(Changes(added=[], changed=[], removed=[node]))
+
+    def _folder(self, folder: int) -> Node:
+        """A folder's node; not read from the index again while its listing is fresh.
+
+        Another process can only have made the listing fresher, which is as good.
+        """
+        node = self._folders.get(folder)
+        if node is None or not self._fresh_at(node.listed_at):
+            node = self.node(folder)
+            if node.kind is not Kind.FOLDER:
+                raise NotAFolder(node.name)
+            if len(self._folders) >= FOLDERS_KEPT:
+                self._folders.clear()
+            self._folders[folder] = node
+        return node
 
     # -- freshness ---------------------------------------------------------------------------
 
@@ -176,8 +194,7 @@ class Namespace:
             return False
         if self._fresh_at(file.checked_at):
             return True
-        folder = self._tree.node(file.parent)
-        return file.listed_size and folder is not None and self._fresh_at(folder.listed_at)
+        return file.listed_size and self._fresh_at(self._folder(file.parent).listed_at)
 
     async def _revalidated(self, cached: bool, ask: Callable[[Schedule], Awaitable[T]]) -> T | None:
         """The origin's answer, or None when it has none to give and the ``cached`` one stands.

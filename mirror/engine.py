@@ -9,8 +9,9 @@ from pathlib import Path
 
 import trio
 
-from cache import Cache, Changes, Node
+from cache import Cache, Changes, Node, Objects
 from mirror.fetch import Fetcher, open_fetcher
+from mirror.fetch.descriptors import Delivery, Descriptors
 from mirror.namespace import Namespace
 from mirror.remotes import open_remote
 from mirror.remotes.base import Remote
@@ -36,6 +37,7 @@ async def open_engine(
     deadline: float,
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     on_change: Callable[[Changes], None] = lambda _changes: None,
+    delivery: Callable[[Objects], Delivery] = Descriptors,
 ) -> AsyncIterator[Engine]:
     """Open the cache and the source; everything ends, resumable, with this context.
 
@@ -47,6 +49,7 @@ async def open_engine(
         completed: receives each complete file and a read-only descriptor of its object, which it
             must not keep.
         on_change: receives what changed at the origin.
+        delivery: makes what answers reads.
 
     Raises:
         UsageError: the source cannot mean anything.
@@ -59,7 +62,12 @@ async def open_engine(
             root = await cache.tree.root(remote.url)
             namespace = Namespace(cache.tree, remote, root, ttl=ttl, schedule=schedule, on_change=on_change)
             async with open_fetcher(
-                cache.objects, remote, namespace, schedule=schedule, completed=completed
+                cache.objects,
+                remote,
+                namespace,
+                schedule=schedule,
+                completed=completed,
+                delivery=delivery(cache.objects),
             ) as fetcher:
                 yield Engine(cache, remote, namespace, fetcher)
     finally:

@@ -122,8 +122,10 @@ class FileSystem:
             MirrorError: the bytes cannot be had now.
         """
         self.counters.reads += 1
-        data = await self._fetcher.read(self.namespace.node(node), offset, size)
-        self.counters.bytes_read += len(data)
+        file = self.namespace.node(node)
+        data = await self._fetcher.read(file, offset, size)
+        # Not the length of the data: it may only say where the bytes are.
+        self.counters.bytes_read += size if file.size is None else max(0, min(size, file.size - offset))
         return data
 
     def _waits_for(self, file: Node) -> bool:

@@ -160,7 +160,7 @@ class Adapter(pyfuse3.Operations):
         attributes.st_ino = pyfuse3.ROOT_INODE if is_root else pyfuse3.InodeT(node.id)
         folder = node.kind is Kind.FOLDER
         attributes.st_mode = pyfuse3.ModeT((stat.S_IFDIR | 0o555) if folder else (stat.S_IFREG | 0o444))
-        attributes.st_nlink = 2 if folder else 1
+        attributes.st_nlink = 1  # of a folder: how many folders are in it is not known
         attributes.st_uid = self._uid
         attributes.st_gid = self._gid
         attributes.st_size = node.size or 0

@@ -1,7 +1,8 @@
 """Reads that come through us: of large files that were opened before they were complete.
 
-What the page cache holds is read at once on the event loop (``RWF_NOWAIT``); only a read that has
-to wait for the disk goes to a thread.
+`Delivery` is how the bytes of a read get to whoever asked; `Descriptors` reads them here and returns
+them. What the page cache holds is read at once on the event loop (``RWF_NOWAIT``); only a read that
+has to wait for the disk goes to a thread.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
+from typing import Protocol
 
 import trio
 
@@ -18,6 +20,23 @@ log = logging.getLogger(__name__)
 
 DESCRIPTORS = 64
 """Objects kept open for readers that read through us."""
+
+
+class Delivery(Protocol):
+    """How the bytes of objects get to their readers."""
+
+    async def read(self, node: Node, start: int, stop: int, *, partial: bool) -> bytes | bytearray | None:
+        """What answers a read of a range, or None when the object cannot be opened.
+
+        Only a complete object is opened unless ``partial`` says that a fill of this process is under
+        way and that the range is present: what is missing of an object reads as zeros.
+        """
+
+    def forget(self, node: Node) -> None:
+        """The object may be gone; another one may get its name."""
+
+    def close(self) -> None:
+        """Close all that is open."""
 
 
 class Descriptors:
@@ -32,20 +51,10 @@ class Descriptors:
         self._open: OrderedDict[int, _Descriptor] = OrderedDict()
 
     async def read(self, node: Node, start: int, stop: int, *, partial: bool) -> bytearray | None:
-        """The bytes of a range, or None when the object cannot be opened.
-
-        Only a complete object is opened unless ``partial`` says that a fill of this process is under
-        way and that the range is present: what is missing of an object reads as zeros.
-        """
+        """The bytes themselves; see `Delivery`."""
         descriptor = self._open.get(node.id)
         if descriptor is None:
-            try:
-                fd = self._objects.open_complete(node)
-                if fd is None and partial:
-                    fd = self._objects.open_partial(node)
-            except CacheError as exc:
-                log.warning("%s: %s", node.name, exc)
-                return None
+            fd = open_present(self._objects, node, partial=partial)
             if fd is None:
                 return None
             descriptor = self._open[node.id] = _Descriptor(fd)
@@ -64,6 +73,16 @@ class Descriptors:
         """Close all."""
         while self._open:
             self._open.popitem()[1].close()
+
+
+def open_present(objects: Objects, node: Node, *, partial: bool) -> int | None:
+    """A descriptor of an object that is complete, or also of an incomplete one; None: there is none."""
+    try:
+        fd = objects.open_complete(node)
+        return objects.open_partial(node) if fd is None and partial else fd
+    except CacheError as exc:
+        log.warning("%s: %s", node.name, exc)
+        return None
 
 
 class _Descriptor:

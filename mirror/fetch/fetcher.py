@@ -21,7 +21,7 @@ from cache import CacheError, Node, Objects, same_version
 from mirror.background import background
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, VersionChanged
 from mirror.fetch.ahead import ReadAhead
-from mirror.fetch.descriptors import Descriptors
+from mirror.fetch.descriptors import Delivery, Descriptors
 from mirror.fetch.fill import Fill, FillState
 from mirror.fetch.slots import Priority, Slots
 from mirror.namespace import REVALIDATION, Namespace
@@ -63,6 +63,7 @@ class Fetcher:
         namespace: Namespace,
         schedule: Schedule,
         completed: Callable[[Node, int], None],
+        delivery: Delivery,
     ) -> None:
         self.counters = Counters()
         self._nursery = nursery
@@ -73,7 +74,7 @@ class Fetcher:
         self._register = completed
         self._slots = Slots(CONNECTIONS, RESERVED)
         self._fills: dict[int, Fill] = {}
-        self._descriptors = Descriptors(objects)
+        self._delivery = delivery
         self._ahead = ReadAhead(namespace.children)
         self._window: deque[Node] = deque(maxlen=LONGEST_QUEUE)
 
@@ -146,7 +147,7 @@ class Fetcher:
         data: bytes | bytearray | None
         fill = self._fills.get(node.id)
         if fill is None:
-            data = await self._descriptors.read(node, offset, stop, partial=False)
+            data = await self._delivery.read(node, offset, stop, partial=False)
             if data is not None:
                 return data
             fill = self.start(node, Priority.DEMAND)
@@ -161,7 +162,7 @@ class Fetcher:
             # What another process fills may be discarded by it at any time: nothing is kept open.
             data = await trio.to_thread.run_sync(self._objects.read_partial, node, offset, stop - offset)
         else:
-            data = await self._descriptors.read(node, offset, stop, partial=True)
+            data = await self._delivery.read(node, offset, stop, partial=True)
         if data is None:
             raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
         return data
@@ -183,7 +184,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close the objects kept open for readers."""
-        self._descriptors.close()
+        self._delivery.close()
 
     # -- life of a fill ----------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Fetcher:
                 self.counters.fills_completed += 1
             else:
                 self.counters.fills_failed += 1
-                self._descriptors.forget(fill.node)
+                self._delivery.forget(fill.node)
                 log.info("%s: not fetched: %s", self._namespace.path(fill.node), fill.error)
 
     def _completed(self, node: Node, fd: int) -> None:
@@ -257,14 +258,17 @@ async def open_fetcher(
     *,
     schedule: Schedule,
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
+    delivery: Delivery | None = None,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher whose fills end with this context: cancelled, their lease given back, resumable.
 
     ``completed(node, fd)`` is called for every object that becomes complete or is opened complete;
-    it must not keep ``fd``.
+    it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes.
     """
     async with background() as nursery:
-        fetcher = Fetcher(nursery, objects, remote, namespace, schedule, completed)
+        fetcher = Fetcher(
+            nursery, objects, remote, namespace, schedule, completed, delivery or Descriptors(objects)
+        )
         try:
             yield fetcher
         finally:

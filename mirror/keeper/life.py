@@ -279,7 +279,7 @@ class Keeper:
 
     def _on_errors(self, worker: WorkerProcess) -> None:
         text = worker.read_errors()
-        os.write(sys.stderr.fileno(), text)
+        _pass_on(text)
         if not text:
             self._selector.unregister(worker.errors)
 
@@ -314,7 +314,7 @@ class Keeper:
         for fd in (worker.link.fileno(), worker.pidfd, worker.errors):
             with contextlib.suppress(KeyError):
                 self._selector.unregister(fd)
-        os.write(sys.stderr.fileno(), worker.read_errors())
+        _pass_on(worker.read_errors())
         worker.close()
         self._worker = None
 
@@ -378,15 +378,21 @@ class Keeper:
                 selector.register(worker.pidfd, selectors.EVENT_READ)
                 selector.register(worker.errors, selectors.EVENT_READ)
                 selector.select(deadline - time.monotonic())
-            os.write(sys.stderr.fileno(), worker.read_errors())
+            _pass_on(worker.read_errors())
         if worker.poll() is None:
             worker.end(signal.SIGTERM)
             if not worker.wait(_TERM_SECONDS):
                 worker.end(signal.SIGKILL)
                 worker.wait(_TERM_SECONDS)
-        os.write(sys.stderr.fileno(), worker.read_errors())
+        _pass_on(worker.read_errors())
         worker.close()
         self._worker = None
+
+
+def _pass_on(text: bytes) -> None:
+    """Append what a worker said to the log: a full disk or a closed terminal costs words, never the mount."""
+    with contextlib.suppress(OSError):
+        os.write(2, text)  # not sys.stderr: a mount in the foreground may log to a file (see __main__)
 
 
 def exit_code(error: MirrorError) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mirror.cli.folders import resolved
-from mirror.cli.values import DURATION
+from mirror.cli.values import DURATION, PATH
 from mirror.errors import UsageError
 
 EXAMPLES = """\b
@@ -18,7 +18,7 @@ Examples:
 
 
 @click.command(short_help="Unmount, and wait until it is gone.", epilog=EXAMPLES)
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=PATH)
 @click.option("-l", "--lazy", is_flag=True, help="Detach it even when it is in use.")
 @click.option(
     "--timeout",
@@ -29,9 +29,16 @@ Examples:
     help="How long to wait for its processes to end.",
 )
 def unmount(mountpoint: Path, lazy: bool, timeout: float) -> None:
-    """Unmount MOUNTPOINT; returns once it is gone and its processes have ended."""
+    """Unmount MOUNTPOINT; returns once it is gone and its processes have ended.
+
+    With --lazy, a mount in use is detached at once; its processes end when its last user lets go.
+    """
     if timeout <= 0:
         raise UsageError("--timeout must be above 0")
     from mirror.keeper import client
 
-    client.unmount(str(resolved(mountpoint)), lazy=lazy, timeout=timeout)
+    where = resolved(mountpoint)
+    if not client.unmount(str(where), lazy=lazy, timeout=timeout):
+        click.echo(
+            f"mirror: {where} was in use: it is detached, and ends when its last user lets go", err=True
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -37,17 +38,19 @@ def status(mountpoint: str) -> dict[str, Any]:
     return report
 
 
-def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> None:
+def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> bool:
     """Unmount, and return once the mount is gone and both its processes have ended.
 
-    A mount whose keeper is dead is detached. Raises SetupError when nothing of ours is mounted there,
-    when it is in use (and not ``lazy``), or when its processes still run after ``timeout`` seconds.
+    A mount whose keeper is dead is detached. Returns False for one that is in use and was detached
+    because of ``lazy``: its processes live on until its last user lets go. Raises SetupError when
+    nothing of ours is mounted there, when it is in use (and not ``lazy``), or when its processes still
+    run after ``timeout`` seconds.
     """
     _ours(mountpoint)
     if at.is_dead(mountpoint):
         at.clear_stale(mountpoint)
         _forget(mountpoint)
-        return
+        return True
     with contextlib.ExitStack() as held:
         processes: list[int] = []
         try:
@@ -59,7 +62,13 @@ def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> None
                 if pid is not None:
                     processes.append(os.pidfd_open(pid))
                     held.callback(os.close, processes[-1])
-        at.detach(mountpoint, lazy=lazy)
+        try:
+            at.detach(mountpoint, lazy=False)
+        except SetupError as exc:
+            if not lazy or not isinstance(exc.__cause__, OSError) or exc.__cause__.errno != errno.EBUSY:
+                raise
+            at.detach(mountpoint)
+            return False
         deadline = time.monotonic() + timeout
         for process in processes:
             poll = select.poll()
@@ -68,6 +77,7 @@ def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> None
                 raise SetupError(
                     f"{mountpoint} is unmounted, but its processes still run after {timeout:g} s"
                 )
+    return True
 
 
 def _ours(mountpoint: str) -> None:

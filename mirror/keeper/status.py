@@ -34,6 +34,7 @@ class StatusSocket:
         path.unlink(missing_ok=True)
         self._socket.bind(str(path))
         path.chmod(0o600)
+        self._inode = path.lstat().st_ino
         self._socket.listen(16)
         self._socket.setblocking(False)
 
@@ -69,8 +70,14 @@ class StatusSocket:
                     connection.sendall(LENGTH.pack(len(part)) + part)
 
     def close(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket.
+
+        Not that of another keeper: one detached lazily lives on until its last user lets go, and by then
+        another mount may answer at the same place.
+        """
         for connection in self._waiting:
             connection.close()
         self._socket.close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if self.path.lstat().st_ino == self._inode:
+                self.path.unlink()

@@ -170,6 +170,25 @@ def test_a_busy_mount_is_not_torn_away(folder: Path, origin: Server) -> None:
             assert mount.mounted
 
 
+def test_a_mount_in_use_that_is_detached_lazily_lives_until_its_last_file_is_closed(
+    folder: Path, origin: Server
+) -> None:
+    """`unmount --lazy` returns at once; open files stay readable, and another mount may take the place."""
+    put(folder, "file.bin", noise("lazy", 1000))
+    with mounted(origin.url) as mount:
+        first = mount.processes()
+        with (mount.path / "file.bin").open("rb") as file:
+            said = mount.mirror("unmount", "--lazy", mount.path).ok()
+            assert "in use" in said.err
+            assert not mount.mounted
+            mount.mount().ok()
+            assert file.read() == noise("lazy", 1000)
+        eventually(lambda: not set(first) & set(mount.processes()), "the processes of the first mount end")
+        # The end of the first took nothing of the second with it.
+        assert mount.status()["keeper_pid"] == mount.keeper_pid
+        assert (mount.path / "file.bin").read_bytes() == noise("lazy", 1000)
+
+
 def test_a_stale_mount_left_by_a_crash_is_cleaned_up(folder: Path, origin: Server) -> None:
     """Mounting again over what killed processes left works, and says so."""
     put(folder, "file.bin", b"still here")

@@ -20,6 +20,7 @@ FSTYPE = "fuse.mirror"
 """How our mounts are named in the kernel's table."""
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+_OWNER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class MountPoint:
     fstype: str
     device: str
     """``major:minor``, as in ``st_dev`` and below ``/sys/class/bdi``."""
+    owner: int | None = None
+    """The uid that mounted it, where the file system tells (FUSE does)."""
 
 
 def _unescape(field: str) -> str:
@@ -45,7 +48,16 @@ def parse_mountinfo(text: str) -> list[MountPoint]:
         before, separator, after = line.partition(" - ")
         front, back = before.split(" "), after.split(" ")
         if separator and len(front) >= 5 and len(back) >= 2:
-            found.append(MountPoint(Path(_unescape(front[4])), _unescape(back[1]), back[0], front[2]))
+            owner = _OWNER.search(back[-1])
+            found.append(
+                MountPoint(
+                    Path(_unescape(front[4])),
+                    _unescape(back[1]),
+                    back[0],
+                    front[2],
+                    int(owner[1]) if owner else None,
+                )
+            )
     return found
 
 

@@ -7,6 +7,7 @@ it, by ``--verbose`` or ``MIRROR_DEBUG=1``; without, also a bug of ours is one l
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -53,6 +54,15 @@ def cli(verbose: bool) -> None:
     if verbose:
         # In the environment, so that the processes of a mount know it too.
         os.environ["MIRROR_DEBUG"] = "1"
+    logging.basicConfig(handlers=[_Said()], level=logging.WARNING)
+
+
+class _Said(logging.Handler):
+    """Shows what the code below warns of (an origin that is down, a disk that is full) as a line of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print through click, which finds the standard error of this moment: a progress bar may stand in."""
+        click.echo(f"mirror: warning: {' '.join(record.getMessage().split())}", err=True)
 
 
 for command in (mount, unmount, warm, status, doctor):

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mirror.cli.folders import apart, log_of, make, resolved, usable_cache
-from mirror.cli.values import DURATION, SIZE, MountOptions, mount_options
+from mirror.cli.values import DURATION, PATH, SIZE, MountOptions, mount_options
 from mirror.config import MountConfig, OpenMode
 from mirror.errors import MirrorError, UsageError
 
@@ -43,10 +43,10 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
 
 @click.command(short_help="Mount a source read-only on a folder.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=PATH)
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Folder of the cache.  [default: $MIRROR_CACHE, else /var/cache/mirror for root, "
     "else ~/.cache/mirror]",
@@ -110,7 +110,7 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
 )
 @click.option(
     "--log-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Where a mount in the background logs.  [default: a file in CACHE/log]",
 )

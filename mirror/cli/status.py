@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from mirror.cli import human
 from mirror.cli.folders import resolved
+from mirror.cli.values import PATH
 from mirror.errors import MirrorError
 
 EXAMPLES = """\b
@@ -22,18 +24,19 @@ Examples:
 
 
 @click.command(short_help="Show the mounts of this machine.", epilog=EXAMPLES)
-@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("mountpoint", type=PATH, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a list with one object for each mount.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show the mounts of this machine, or the one at MOUNTPOINT.
 
-    Exit code 1 when a mount does not answer.
+    Exit code 1 when one of this user's mounts does not answer.
     """
     from mirror import runtime
     from mirror.keeper import client
 
     known: list[dict[str, Any]] = []
     silent: list[str] = []
+    others: list[str] = []
     if mountpoint is not None:
         known.append(client.status(str(resolved(mountpoint))))
     else:
@@ -41,14 +44,17 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             try:
                 known.append(client.status(str(mount.path)))
             except MirrorError as error:
-                silent.append(f"{mount.path}: {error}")
+                if mount.owner in (None, os.geteuid()):
+                    silent.append(str(error))
+                else:
+                    others.append(f"{mount.path} is uid {mount.owner}'s: their 'mirror status' shows it")
     if as_json:
         click.echo(json.dumps(known, indent=2))
     elif known:
         _show(known)
-    elif not silent:
+    elif not silent and not others:
         click.echo("no mounts")
-    for line in silent:
+    for line in others + silent:
         click.echo(f"mirror: {line}", err=True)
     if silent:
         sys.exit(1)

@@ -7,9 +7,11 @@ so that a line of fstab can say everything that a command line can.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -66,6 +68,22 @@ def option_value(
 
 DURATION = option_value(duration)
 SIZE = option_value(size)
+
+
+class _Path(click.Path):
+    """A path that is not empty: that would mean the current folder, and mostly is a variable never set."""
+
+    name = "path"
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        if not os.fspath(value):
+            self.fail("the path is empty; write '.' for the current folder", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+PATH = _Path()
 
 _OURS = frozenset(
     {"cache", "open", "open_wait_size", "ttl", "deadline", "read_ahead", "backing_limit", "spin", "log_file"}

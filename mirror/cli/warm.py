@@ -18,7 +18,7 @@ import click
 
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
-from mirror.cli.values import DURATION
+from mirror.cli.values import DURATION, PATH
 from mirror.errors import MirrorError, SetupError, UsageError
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ Patterns are compared with the path below SOURCE (quote them, or the shell reads
 @click.command(short_help="Fetch files into the cache ahead of use.", epilog=EXAMPLES)
 @click.argument("source")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
-@click.option(
-    "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the cache, as for mount."
-)
+@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
 @click.option(
     "-j",
     "--jobs",
@@ -91,15 +89,16 @@ def warm(
     if isinstance(outcome, signal.Signals):
         click.echo("mirror: stopped; what was fetched is kept, run the same again to go on", err=True)
         sys.exit(128 + outcome)
+    nothing_matched = bool(patterns) and not outcome.files_total and not outcome.failed
     if as_json:
         click.echo(as_document(outcome))
-    elif not quiet:
+    elif not quiet and not nothing_matched:
         click.echo(sentence(outcome))
     for path, reason in outcome.failures[:SHOWN_FAILURES]:
         click.echo(f"mirror: {path}: {reason}", err=True)
     if (hidden := len(outcome.failures) - SHOWN_FAILURES) > 0:
         click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
-    if patterns and not outcome.files_total and not outcome.failed:
+    if nothing_matched:
         raise MirrorError(
             f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm --help' for patterns"
         )
@@ -161,7 +160,10 @@ def as_document(summary: Summary) -> str:
 
 def sentence(summary: Summary) -> str:
     """The end of a run in one line."""
+    total = f"{human.count(summary.files_total, 'file')}, {human.size(summary.bytes_total)}"
     there = summary.files_done - summary.files_fetched
+    if summary.ok and there == summary.files_total > 0:
+        return f"{total}: all there already, nothing to fetch"
     parts = []
     if summary.files_fetched or not there:
         rate = human.rate(summary.bytes_fetched, summary.elapsed)
@@ -173,5 +175,4 @@ def sentence(summary: Summary) -> str:
         parts.append(f"{human.count(there, 'file')} already there")
     if summary.failed:
         parts.append(f"{summary.failed:,} FAILED")
-    total = f"{human.count(summary.files_total, 'file')}, {human.size(summary.bytes_total)}"
     return f"{total}: {', '.join(parts)}"

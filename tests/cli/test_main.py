@@ -77,6 +77,8 @@ def test_shells_complete_commands(shell: str) -> None:
         (["frobnicate"], "frobnicate"),
         (["mount"], "SOURCE"),
         (["mount", "http://127.0.0.1:1/"], "MOUNTPOINT"),
+        (["mount", "http://127.0.0.1:1/", ""], "the path is empty"),
+        (["mount", "--cache", "", "http://127.0.0.1:1/", "/mnt"], "the path is empty"),
         (["mount", "--open", "never", "http://127.0.0.1:1/", "/mnt"], "--open"),
         (["mount", "--ttl", "soon", "http://127.0.0.1:1/", "/mnt"], "no duration"),
         (["mount", "--deadline", "0", "http://127.0.0.1:1/", "/mnt"], "--deadline"),

@@ -71,7 +71,7 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             Summary(files_done=3, files_total=3, bytes_total=3072, listing=False),
-            "3 files, 3.00 KiB: 3 files already there",
+            "3 files, 3.00 KiB: all there already, nothing to fetch",
         ),
         (
             Summary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,19 @@ MOUNT: dict[str, Any] = {
 }
 
 
-def ask(monkeypatch: pytest.MonkeyPatch, answers: dict[str, dict[str, Any] | str], *args: str) -> Result:
+def ask(
+    monkeypatch: pytest.MonkeyPatch,
+    answers: dict[str, dict[str, Any] | str],
+    *args: str,
+    owner: int | None = None,
+) -> Result:
     def answer(mountpoint: str) -> dict[str, Any]:
         said = answers[mountpoint]
         if isinstance(said, str):
             raise SetupError(said)
         return said
 
-    mounts = [runtime.MountPoint(Path(path), "s", runtime.FSTYPE, "0:1") for path in answers]
+    mounts = [runtime.MountPoint(Path(path), "s", runtime.FSTYPE, "0:1", owner) for path in answers]
     monkeypatch.setattr(runtime, "mounts", lambda: mounts)
     monkeypatch.setattr(client, "status", answer)
     return CliRunner().invoke(status, args)
@@ -53,10 +59,19 @@ def test_json_is_what_the_keepers_say(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_silent_keeper_hides_no_other_mount(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = ask(monkeypatch, {"/a": "its keeper is dead", "/b": MOUNT}, "--json")
+    result = ask(monkeypatch, {"/a": "the keeper of /a is dead", "/b": MOUNT}, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == [MOUNT]
-    assert result.stderr == "mirror: /a: its keeper is dead\n"
+    assert result.stderr == "mirror: the keeper of /a is dead\n"
+
+
+def test_mounts_of_others_are_named_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = os.geteuid() + 1
+    result = ask(monkeypatch, {"/a": "the keeper of /a does not answer"}, owner=others)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"mirror: /a is uid {others}'s: their 'mirror status' shows it\n"
+    ours = ask(monkeypatch, {"/a": "the keeper of /a does not answer"}, owner=os.geteuid())
+    assert ours.exit_code == 1
 
 
 def test_a_table_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

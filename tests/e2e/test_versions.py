@@ -100,6 +100,22 @@ def test_a_change_shows_after_the_ttl(folder: Path, origin: Server) -> None:
         eventually(lambda: not (mount.path / "gone.bin").exists(), "a deleted file is gone")
 
 
+def test_a_change_shows_after_the_ttl_of_a_worker_that_died(folder: Path, origin: Server) -> None:
+    """What a dead worker had told the kernel is watched over by its successor."""
+    put(folder, "sub/data.bin", noise("old", 1000))
+    put(folder, "data.bin", noise("old", 1000))
+    with mounted(origin.url, args=["--ttl", "1"]) as mount:
+        paths = [mount.path / "data.bin", mount.path / "sub/data.bin"]
+        assert [path.stat().st_size for path in paths] == [1000, 1000]
+        dead = mount.worker_pid
+        mount.kill_worker()
+        mount.wait_worker(dead)
+        put(folder, "sub/data.bin", noise("new", 2000))
+        put(folder, "data.bin", noise("new", 2000))
+        eventually(lambda: [path.stat().st_size for path in paths] == [2000, 2000], "stat sees the new sizes")
+        assert [path.read_bytes() for path in paths] == [noise("new", 2000)] * 2
+
+
 def test_within_the_ttl_the_origin_is_not_asked_again(folder: Path, origin: Server) -> None:
     """Names, attributes and listings are trusted for the TTL."""
     put(folder, "sub/data.bin", noise("trusted", 1000))

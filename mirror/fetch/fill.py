@@ -241,7 +241,7 @@ class Fill:
         return self._size is not None and self._size <= SMALL and not self._present.total
 
     async def _fetch_small(self) -> int:
-        """One request, one visit to a thread: most files are small, and every step costs."""
+        """One request, everything else in one go: most files are small, and every step costs."""
         chunks: list[Chunk] = []
         attempts = Attempts(self._schedule)
         while self._size:
@@ -255,7 +255,10 @@ class Fill:
                 break
             except Transient as exc:
                 await self._pause(attempts, exc)
-        self.fetched += sum(len(chunk) for chunk in chunks)
+        received = sum(len(chunk) for chunk in chunks)
+        self.fetched += received
+        if received != self._size:
+            raise self._other_size(received)
         filler = self._held()
         if chunks:
             filler.write(0, *chunks)
@@ -335,6 +338,8 @@ class Fill:
                     return  # it does not: ask again, for everything
             self._kick.set()
             await self._receive(body, part)
+            if body.stop is None and self._size not in (None, part.at):
+                raise self._other_size(part.at)
         if self._size is None:
             self._size = part.stop = part.at
             self._held().set_size(self._size)
@@ -356,6 +361,9 @@ class Fill:
             raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
         self._ranged = body.ranges and joinable and self._size is not None
 
+    def _other_size(self, received: int) -> VersionChanged:
+        return VersionChanged(f"{self._path} has changed at the origin: {received} bytes, not {self._size}")
+
     async def _receive(self, body: Part, part: _Part) -> None:
         """Write the body as it comes, up to where another part was given the rest."""
         gathered: list[Chunk] = []
@@ -367,7 +375,7 @@ class Fill:
                 if size >= FLUSH or part.at + size >= part.stop:
                     await self._store(part, gathered, size)
                     gathered, size = [], 0
-                    if part.at >= part.stop and part.stop != body.stop:
+                    if part.at >= part.stop and body.stop not in (None, part.stop):
                         return
         except Transient:
             # What came before the break is good: the next try continues behind it.
@@ -379,6 +387,8 @@ class Fill:
         if not size:
             return
         surplus = part.at + size - part.stop
+        if surplus > 0 and part.stop == self._size:
+            raise self._other_size(part.at + size)
         if surplus > 0:
             chunks[-1] = memoryview(chunks[-1])[: len(chunks[-1]) - surplus]
             size -= surplus

@@ -314,6 +314,21 @@ async def test_a_size_that_no_header_tells_is_measured(world: Opener) -> None:
         assert remote.count("part") == 1
 
 
+@pytest.mark.parametrize("size", [1000, 3 * MIB, 20 * MIB])
+@pytest.mark.parametrize("more", [-1, 1, 5 * MIB])
+async def test_a_body_of_no_stated_length_must_have_the_listed_one(
+    world: Opener, size: int, more: int
+) -> None:
+    remote = FakeRemote({"a": Source(b"x" * size)}, chunk=MIB)
+    async with world(remote, open_mode=OpenMode.WAIT) as w:
+        node = await w.node("a")
+        remote.lengths = remote.ranges = False
+        remote.files["a"] = Source(b"y" * (size + more))
+        with pytest.raises(VersionChanged):
+            await w.fs.open(node.id)
+        assert not w.cache.objects.state(node).complete
+
+
 async def test_a_reader_that_walks_a_folder_finds_its_neighbours_fetched(world: Opener) -> None:
     files = {f"{i:04}": Source(bytes([i % 256]) * 1000) for i in range(300)}
     remote = FakeRemote(files)

@@ -120,10 +120,16 @@ static PyObject *channel_object_start(ChannelObject *self, PyObject *Py_UNUSED(i
 static PyObject *channel_object_attach(ChannelObject *self, PyObject *args)
 {
     int worker_fd, control_fd;
+    const char *token;
+    Py_ssize_t token_size;
     struct channel *channel = live(self);
-    if (channel == NULL || !PyArg_ParseTuple(args, "ii", &worker_fd, &control_fd))
+    if (channel == NULL || !PyArg_ParseTuple(args, "iiy#", &worker_fd, &control_fd, &token, &token_size))
         return NULL;
-    int error = channel_attach(channel, worker_fd, control_fd);
+    if (token_size != TOKEN_SIZE) {
+        PyErr_Format(PyExc_ValueError, "a token has %d bytes", TOKEN_SIZE);
+        return NULL;
+    }
+    int error = channel_attach(channel, worker_fd, control_fd, (const unsigned char *)token);
     if (error != 0)
         return raise_errno(error);
     Py_RETURN_NONE;
@@ -188,6 +194,9 @@ static PyObject *counters_of(struct channel *channel, const struct node_counters
         {"requests", atomic_load(&channel->counters.requests)},
         {"read_requests", atomic_load(&channel->counters.read_requests)},
         {"requests_forwarded", atomic_load(&channel->counters.forwarded)},
+        {"reads_by_reference", atomic_load(&channel->reads.by_reference)},
+        {"reads_from_disk", atomic_load(&channel->reads.from_disk)},
+        {"reads_failed", atomic_load(&channel->reads.failed)},
         {"requests_in_flight", flight_count(&channel->flight)},
         {"replies", atomic_load(&channel->counters.replies)},
         {"replies_stale", atomic_load(&channel->counters.stale_replies)},
@@ -296,7 +305,7 @@ static PyGetSetDef channel_attributes[] = {
 
 static PyMethodDef channel_methods[] = {
     {"start", (PyCFunction)channel_object_start, METH_NOARGS, "Start the threads."},
-    {"attach", (PyCFunction)channel_object_attach, METH_VARARGS, "Hand over a worker's two sockets."},
+    {"attach", (PyCFunction)channel_object_attach, METH_VARARGS, "Hand over a worker's sockets and its token."},
     {"probe", (PyCFunction)channel_object_probe, METH_VARARGS, "Register a descriptor and let it go."},
     {"acknowledge", (PyCFunction)channel_object_acknowledge, METH_NOARGS, "Make fileno() unreadable."},
     {"fileno", (PyCFunction)channel_object_fileno, METH_NOARGS, "Readable when an attribute changed."},

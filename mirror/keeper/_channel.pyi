@@ -47,8 +47,11 @@ class Channel:
     def start(self) -> None:
         """Start the threads. Nothing is read before a worker is attached."""
 
-    def attach(self, worker_fd: int, control_fd: int, /) -> None:
-        """Hand over the keeper's ends of a worker's sockets; a former worker is cut off."""
+    def attach(self, worker_fd: int, control_fd: int, token: bytes, /) -> None:
+        """Hand over the keeper's ends of a worker's sockets, and what marks its references (16 bytes).
+
+        A former worker is cut off.
+        """
 
     def probe(self, fd: int, /) -> None:
         """Register a file and let it go again: OSError says why passthrough is not to be had."""

@@ -1,8 +1,12 @@
-"""The worker's side of registrations: give the kernel a backing file, take it back.
+"""The worker's side of registrations and references: files for the kernel, files for the keeper.
 
 Messages of a fixed form on a socket of their own, read by the keeper's C part and never answered. The
 keeper looks at this socket before it looks at the answer to an OPEN: so a worker that registers a node
 and then answers is sure that this very open is served by the kernel.
+
+In the same way a READ can be answered by *reference*: instead of the bytes the worker returns a few
+words that say where in a file of the cache they lie, and the keeper reads them from there. That file was
+offered as the node's *source* before.
 """
 
 from __future__ import annotations
@@ -10,11 +14,21 @@ from __future__ import annotations
 import array
 import socket
 import struct
+from collections import OrderedDict
 
 _MESSAGE = struct.Struct("=IIQ")
-"""Operation, flags (0), node: ``struct control_message`` of the channel."""
+"""Operation, number of the source or 0, node: ``struct control_message`` of the channel."""
 _REGISTER = 1
 _RETIRE = 2
+_SOURCE = 3
+_FORGET_SOURCE = 4
+
+_REFERENCE = struct.Struct("=16sQII")
+"""Token, offset, size, number of the source: ``struct reference`` of the channel."""
+MAX_SOURCES = 256
+"""Sources that the keeper holds for one worker."""
+MAX_REFERENCE = 1 << 20
+"""Bytes in one reference at most: the kernel's largest READ."""
 
 
 class Registrar:
@@ -31,16 +45,83 @@ class Registrar:
         this user, else the keeper drops it. It stays the caller's. Again for a registered node is
         without effect. Raises OSError when the keeper is gone.
         """
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-        self._socket.sendmsg([_MESSAGE.pack(_REGISTER, 0, node)], ancillary, socket.MSG_NOSIGNAL)
+        self._send(_REGISTER, 0, node, fd)
 
     def retire(self, node: int) -> None:
         """Take the backing file of a node back, once its last handle is released.
 
         Without effect for a node that has none. Raises OSError when the keeper is gone.
         """
-        self._socket.sendmsg([_MESSAGE.pack(_RETIRE, 0, node)], [], socket.MSG_NOSIGNAL)
+        self._send(_RETIRE, 0, node)
+
+    def source(self, node: int, number: int, fd: int) -> None:
+        """Offer a file that answers to READs of a node may refer to, in place of the one it has.
+
+        The number must never have been used by this process; `References` sees to that. The descriptor
+        as in `register`. Raises OSError when the keeper is gone.
+        """
+        self._send(_SOURCE, number, node, fd)
+
+    def forget_source(self, node: int) -> None:
+        """Take the source of a node back: answers that were given before may still refer to it.
+
+        Without effect for a node that has none. Raises OSError when the keeper is gone.
+        """
+        self._send(_FORGET_SOURCE, 0, node)
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def _send(self, operation: int, number: int, node: int, fd: int | None = None) -> None:
+        ancillary = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        self._socket.sendmsg([_MESSAGE.pack(operation, number, node)], ancillary, socket.MSG_NOSIGNAL)
+
+
+class References:
+    """The sources of one worker, and the answers that refer to them. For one thread.
+
+    An answer must be given to the kernel without waiting in between, and before its node's source is
+    forgotten or replaced: what was answered first is then resolved first.
+    """
+
+    def __init__(self, registrar: Registrar, token: bytes) -> None:
+        """Mark references with the ``token`` that the keeper gave this worker."""
+        self._registrar = registrar
+        self._token = token
+        self._numbers: OrderedDict[int, int] = OrderedDict()  # by node, the one used last at the end
+        self._last_number = 0
+
+    def __contains__(self, node: int) -> bool:
+        """Whether the node has a source."""
+        return node in self._numbers
+
+    def offer(self, node: int, fd: int) -> None:
+        """Make a file the source of a node; the one used longest ago makes room.
+
+        As `Registrar.source`, which see for the descriptor. Raises OSError when the keeper is gone.
+        """
+        if node not in self._numbers and len(self._numbers) == MAX_SOURCES:
+            self.forget(next(iter(self._numbers)))
+        self._last_number += 1
+        self._registrar.source(node, self._last_number, fd)
+        self._numbers[node] = self._last_number
+        self._numbers.move_to_end(node)
+
+    def forget(self, node: int) -> None:
+        """Take the source of a node back; one that has none is left alone.
+
+        Raises OSError when the keeper is gone.
+        """
+        if self._numbers.pop(node, None) is not None:
+            self._registrar.forget_source(node)
+
+    def payload(self, node: int, offset: int, size: int) -> bytes:
+        """The answer to a READ of the node: ``size`` bytes at ``offset`` of its source.
+
+        All of them must be there: fewer make the read fail with EIO. At most `MAX_REFERENCE`, and never
+        more than the READ asked for. Raises KeyError when the node has no source.
+        """
+        number = self._numbers[node]
+        self._numbers.move_to_end(node)
+        return _REFERENCE.pack(self._token, offset, size, number)

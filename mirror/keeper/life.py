@@ -44,8 +44,8 @@ _QUIT_SECONDS = 10.0
 _TERM_SECONDS = 2.0
 _HUNG_SECONDS = 2.0
 """How long a worker may live on after it closed its FUSE socket."""
-_RESERVED_FILES = 256
-"""Descriptors of the keeper that are not backing files, sockets made ahead included."""
+_RESERVED_FILES = 256 + 384
+"""Descriptors of the keeper that are not backing files: sockets made ahead, and what reads refer to."""
 
 
 class Audience(Protocol):
@@ -125,7 +125,7 @@ class Keeper:
             os.close(self._mount.fuse_fd)
             raise SetupError(f"cannot serve the mount: {exc.strerror}") from exc
         self._watch(self._channel.fileno(), partial(self._on_channel, self._channel))
-        self._channel.attach(*worker.give_sockets())
+        worker.attach_to(self._channel)
         self._channel.start()
         self._wait_until_the_root_answers()
         self._passthrough = probe(self._channel, config)
@@ -269,7 +269,7 @@ class Keeper:
                 if self._channel is None:
                     self._warnings += [warning] if warning else []
                 elif not worker.attached:
-                    self._channel.attach(*worker.give_sockets())
+                    worker.attach_to(self._channel)
             case link.Failed(code, message):
                 raise UsageError(message) if code == 2 else SetupError(message)
             case link.Stats(text):

@@ -3,12 +3,12 @@ r"""The link: how keeper and worker speak about the worker itself, beside the FU
 One packet is one message: a letter, then its text. The keeper parses nothing of what a worker says
 but the letter, an exit code and plain text; the worker's statistics pass through it unread.
 
-    keeper -> worker   C generation\n config   once, at the start
-                       ?                       send statistics
-                       Q                       end
-    worker -> keeper   P warning               prepared: cache open, source checked, ready to mount
-                       F code message          failed for good: end the mount, say this
-                       S json                  statistics
+    keeper -> worker   C generation token\n config   once, at the start
+                       ?                             send statistics
+                       Q                             end
+    worker -> keeper   P warning                     prepared: cache open, source checked, ready to mount
+                       F code message                failed for good: end the mount, say this
+                       S json                        statistics
 """
 
 from __future__ import annotations
@@ -35,6 +35,18 @@ class Request(Enum):
     """Send statistics."""
     QUIT = "Q"
     """End: the mount is gone. Also what a dead keeper means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker is told at its start."""
+
+    config: MountConfig
+    """What to mount."""
+    generation: int
+    """How many workers have served this mount before."""
+    token: bytes
+    """What marks its references (`mirror.keeper.control.References`); nobody else knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +82,13 @@ class WorkerEnd:
         """Readable when `receive` will not block."""
         return self._socket.fileno()
 
-    def configuration(self) -> tuple[MountConfig, int]:
-        """The first message: what to mount, and how many workers have served it before."""
-        kind, _, text = self._socket.recv(MESSAGE_MAX).partition(b"\n")
-        if kind[:1] != b"C":
+    def configuration(self) -> Assignment:
+        """The first message."""
+        head, _, text = self._socket.recv(MESSAGE_MAX).partition(b"\n")
+        if head[:1] != b"C":
             raise EOFError("the keeper went away before it said what to do")
-        return MountConfig.from_json(text), int(kind[1:])
+        generation, token = head[1:].decode().split(" ")
+        return Assignment(MountConfig.from_json(text), int(generation), bytes.fromhex(token))
 
     def receive(self) -> Request:
         """The next request; the end of the link is `Request.QUIT`."""
@@ -113,9 +126,10 @@ class KeeperEnd:
         """Readable when `receive` has something."""
         return self._socket.fileno()
 
-    def configure(self, config: MountConfig, generation: int) -> None:
+    def configure(self, assignment: Assignment) -> None:
         """Send the first message."""
-        self._socket.send(f"C{generation}\n{config.to_json()}".encode())
+        head = f"C{assignment.generation} {assignment.token.hex()}"
+        self._socket.send(f"{head}\n{assignment.config.to_json()}".encode())
 
     def ask(self, request: Request) -> bool:
         """Send a request; False when the worker is gone or does not read any more."""

@@ -18,10 +18,12 @@ from collections import deque
 from mirror.config import MountConfig
 from mirror.errors import SetupError
 from mirror.keeper import link
+from mirror.keeper._channel import Channel
 
 PAGE = 4096
 MAX_PAGES = 256
 """The kernel's own limit of one READ, unless its administrator raised it."""
+TOKEN_SIZE = 16
 _SO_SNDBUFFORCE = 32
 _OVERHEAD = PAGE + 32
 """A header and what the kernel keeps free in a send buffer."""
@@ -96,6 +98,8 @@ class WorkerProcess:
         ours, their_link = link.pair()
         self.fuse, self.control = fuse, control
         self.link = link.KeeperEnd(ours)
+        self.token = os.urandom(TOKEN_SIZE)
+        """What marks its references: known to this worker and the channel alone."""
         self.prepared = False
         self.attached = False
         """Whether the channel has taken `fuse` and `control`."""
@@ -124,7 +128,7 @@ class WorkerProcess:
                 end.close()
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
-        self.link.configure(config, generation)
+        self.link.configure(link.Assignment(config, generation, self.token))
 
     @property
     def last_line(self) -> str:
@@ -140,10 +144,10 @@ class WorkerProcess:
         self._last_lines.extend(line for line in text.decode(errors="replace").splitlines() if line.strip())
         return text
 
-    def give_sockets(self) -> tuple[int, int]:
-        """Descriptors for the channel, which owns them from then on."""
+    def attach_to(self, channel: Channel) -> None:
+        """Hand FUSE and control socket to the channel, which owns them from then on."""
         self.attached = True
-        return self.fuse.detach(), self.control.detach()
+        channel.attach(self.fuse.detach(), self.control.detach(), self.token)
 
     def poll(self) -> int | None:
         """Its exit code (negative: the signal), or None while it lives."""

@@ -43,6 +43,7 @@ struct bench {
     int kernel;  /* what would be the kernel's side of /dev/fuse */
     int worker;  /* the worker's ends */
     int control;
+    unsigned int workers; /* attached so far */
     char folder[64];
 };
 
@@ -75,6 +76,14 @@ static inline int live_backings(struct bench *bench)
     return live;
 }
 
+/* What marks the references of the n-th worker. */
+static inline const unsigned char *token_of(unsigned int worker)
+{
+    static _Thread_local unsigned char token[TOKEN_SIZE];
+    memset(token, 'A' + (int)(worker % 26), sizeof token);
+    return token;
+}
+
 static inline void bench_attach(struct bench *bench)
 {
     int fuse[2], control[2];
@@ -84,7 +93,7 @@ static inline void bench_attach(struct bench *bench)
     setsockopt(fuse[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     bench->worker = fuse[1];
     bench->control = control[1];
-    CHECK(channel_attach(&bench->channel, fuse[0], control[0]) == 0);
+    CHECK(channel_attach(&bench->channel, fuse[0], control[0], token_of(++bench->workers)) == 0);
 }
 
 static inline void bench_kill_worker(struct bench *bench)
@@ -264,10 +273,25 @@ static inline int backing_file(struct bench *bench, int flags)
     return fd;
 }
 
-/* Send a control message with up to 2 descriptors. */
-static inline void tell(int control, uint32_t op, uint64_t node, const int *fds, size_t count)
+static inline void ask_read(int kernel, uint64_t unique, uint64_t node)
 {
-    struct control_message message = {.op = op, .node = node};
+    struct fuse_read_in read = {.fh = node, .size = 1 << 20};
+    ask(kernel, FUSE_READ, unique, node, &read, sizeof read);
+}
+
+/* The worker answers a READ by reference. */
+static inline void refer(struct bench *bench, uint64_t unique, uint32_t source, uint64_t offset, uint32_t size)
+{
+    struct reference reference = {.offset = offset, .size = size, .source = source};
+    memcpy(reference.token, token_of(bench->workers), TOKEN_SIZE);
+    say(bench->worker, unique, 0, &reference, sizeof reference);
+}
+
+/* Send a control message about a source, or none (0), with up to 2 descriptors. */
+static inline void tell_numbered(int control, uint32_t op, uint64_t node, uint32_t number, const int *fds,
+                                 size_t count)
+{
+    struct control_message message = {.op = op, .number = number, .node = node};
     union {
         char bytes[CMSG_SPACE(2 * sizeof(int))];
         struct cmsghdr align;
@@ -287,11 +311,49 @@ static inline void tell(int control, uint32_t op, uint64_t node, const int *fds,
     CHECK(sendmsg(control, &header, MSG_NOSIGNAL) >= 0 || errno == EPIPE);
 }
 
+static inline void tell(int control, uint32_t op, uint64_t node, const int *fds, size_t count)
+{
+    tell_numbered(control, op, node, 0, fds, count);
+}
+
 static inline void tell_register(struct bench *bench, uint64_t node)
 {
     int fd = backing_file(bench, O_RDONLY);
     tell(bench->control, CONTROL_REGISTER, node, &fd, 1);
     close(fd);
+}
+
+/* Byte `at` of a file that was made for `node`. */
+static inline unsigned char byte_of(uint64_t node, uint64_t at)
+{
+    return (unsigned char)(at * 7 + at / 251 + node * 31);
+}
+
+/* A read-only descriptor of a file of so many of these bytes; `path` has 96 bytes. */
+static inline int source_file(struct bench *bench, uint64_t node, size_t size, char *path)
+{
+    unsigned char *bytes = malloc(size);
+    CHECK(bytes != NULL);
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = byte_of(node, i);
+    snprintf(path, 96, "%s/source", bench->folder);
+    int writer = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CHECK(write(writer, bytes, size) == (ssize_t)size);
+    close(writer);
+    free(bytes);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    return fd;
+}
+
+/* Offer such a file as the node's source. */
+static inline void offer(struct bench *bench, uint64_t node, uint32_t number, size_t size)
+{
+    char path[96];
+    int fd = source_file(bench, node, size, path);
+    tell_numbered(bench->control, CONTROL_SOURCE, node, number, &fd, 1);
+    close(fd);
+    unlink(path);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* A storm: readers, registrations and dying workers at once, under the sanitizers.
  *
  * The stand-in for the kernel checks on every answer what the real one would punish with EIO: that the
- * open handles of a node are of one mode, and all of one backing id. Like the kernel it sends again, on
+ * open handles of a node are of one mode, and all of one backing id. It knows each byte of each file. Like the kernel it sends again, on
  * demand, what was not answered. At the end every request must have been answered once.
  */
 #include <stdatomic.h>
@@ -11,6 +11,7 @@
 #define NODES 16
 #define ROUNDS 6000
 #define DEATHS 12
+#define SOURCE_SIZE 50000
 
 struct pending {
     uint64_t unique;
@@ -30,6 +31,7 @@ struct kernel {
     uint64_t next_unique;
     int passthrough_opens;
     int cached_opens;
+    int reads;
 };
 
 static atomic_int deaths_left = DEATHS;
@@ -40,6 +42,8 @@ static void send_pending(struct kernel *kernel, const struct pending *pending)
         ask_open(kernel->bench->kernel, pending->unique, pending->node);
     else if (pending->opcode == FUSE_RELEASE)
         ask_release(kernel->bench->kernel, pending->unique, pending->node);
+    else if (pending->opcode == FUSE_READ)
+        ask_read(kernel->bench->kernel, pending->unique, pending->node);
     else
         ask(kernel->bench->kernel, pending->opcode, pending->unique, pending->node, NULL, 0);
 }
@@ -68,6 +72,26 @@ static void opened(struct kernel *kernel, uint64_t node, const struct message *m
     }
 }
 
+/* What a READ asks for, told by its number, so that it is the same when it comes again. */
+static uint64_t read_offset(uint64_t unique)
+{
+    return (unique & ~UNIQUE_RESENT) * 131 % (SOURCE_SIZE - 4000);
+}
+
+static uint32_t read_size(uint64_t unique)
+{
+    return 1 + (uint32_t)(unique & ~UNIQUE_RESENT) % 4000;
+}
+
+static void check_read(struct kernel *kernel, const struct pending *pending, const struct message *message)
+{
+    CHECK(message->length == sizeof message->out + read_size(pending->unique));
+    for (uint32_t i = 0; i < read_size(pending->unique); i++)
+        CHECK(message->bytes[sizeof message->out + i] ==
+              byte_of(pending->node, read_offset(pending->unique) + i));
+    kernel->reads++;
+}
+
 /* Take one answer; a stale one, for a request that was sent again, is ENOENT to a real keeper. */
 static void take_answer(struct kernel *kernel)
 {
@@ -85,13 +109,15 @@ static void take_answer(struct kernel *kernel)
         CHECK(message.out.error == 0);
         if (pending.opcode == FUSE_OPEN)
             opened(kernel, pending.node, &message);
+        if (pending.opcode == FUSE_READ)
+            check_read(kernel, &pending, &message);
         return;
     }
 }
 
 static void ask_something(struct kernel *kernel, unsigned int *seed)
 {
-    uint64_t node = (uint64_t)rand_r(seed) % NODES;
+    uint64_t node = 1 + (uint64_t)rand_r(seed) % (NODES - 1);
     struct pending pending = {.unique = kernel->next_unique += 2, .node = node, .opcode = FUSE_GETATTR};
     int open = kernel->nodes[node].cached + kernel->nodes[node].passthrough;
     int dice = rand_r(seed) % 8;
@@ -101,11 +127,29 @@ static void ask_something(struct kernel *kernel, unsigned int *seed)
             kernel->nodes[node].cached--;
         else
             kernel->nodes[node].passthrough--;
-    } else if (dice < 7) {
+    } else if (dice < 6) {
         pending.opcode = FUSE_OPEN;
+    } else if (dice < 7) {
+        pending.opcode = FUSE_READ;
     }
     kernel->pending[kernel->count++] = pending;
     send_pending(kernel, &pending);
+}
+
+/* Answer a READ by reference, with the sources coming and going. */
+static void answer_read(struct bench *bench, const struct message *message, uint32_t *numbers, unsigned int *seed)
+{
+    static uint32_t last_number;
+    uint64_t node = message->in.nodeid, unique = message->in.unique;
+    if (numbers[node] == 0 || rand_r(seed) % 4 == 0) {
+        numbers[node] = ++last_number;
+        offer(bench, node, numbers[node], SOURCE_SIZE);
+    }
+    refer(bench, unique, numbers[node], read_offset(unique), read_size(unique));
+    if (rand_r(seed) % 4 == 0) {
+        tell(bench->control, CONTROL_FORGET_SOURCE, node, NULL, 0);
+        numbers[node] = 0;
+    }
 }
 
 /* One worker after another: registers, retires, answers, and dies in the middle of it. */
@@ -114,6 +158,7 @@ static void *worker_main(void *argument)
     struct bench *bench = argument;
     unsigned int seed = 7;
     int until_death = 200;
+    uint32_t numbers[NODES] = {0}; /* of the sources offered now, by node */
     for (;;) {
         struct message message;
         message.length = receive(bench->worker, message.bytes, sizeof message.bytes);
@@ -128,6 +173,11 @@ static void *worker_main(void *argument)
             until_death = 100 + rand_r(&seed) % 200;
             bench_kill_worker(bench);
             bench_attach(bench);
+            memset(numbers, 0, sizeof numbers);
+            continue;
+        }
+        if (message.in.opcode == FUSE_READ) {
+            answer_read(bench, &message, numbers, &seed);
             continue;
         }
         if (message.in.opcode == FUSE_OPEN && node % 4 != 0)
@@ -158,7 +208,8 @@ int main(void)
     }
     while (kernel.count > 0)
         take_answer(&kernel);
-    CHECK(kernel.passthrough_opens > 0 && kernel.cached_opens > 0);
+    CHECK(kernel.passthrough_opens > 0 && kernel.cached_opens > 0 && kernel.reads > 0);
+    CHECK(atomic_load(&bench.channel.reads.failed) == 0);
     CHECK(atomic_load(&bench.channel.counters.takeovers) > 0);
     CHECK(atomic_load(&bench.channel.counters.bad_messages) == 0);
     CHECK(live_backings(&bench) <= NODES / 2);

@@ -2,8 +2,10 @@
 
 The source is a folder on disk; every file below it is shown, flat, by name. Files whose name begins
 with ``whole`` are registered before their OPEN is answered, ``later`` ones only when they are read;
-opening ``retire`` retires all; all others stay page-cached. ``MIRROR_TEST_WORKER`` holds words that
-make it misbehave.
+opening ``retire`` retires all; all others stay page-cached. READs of ``refer`` files are answered by
+reference; those of ``sourceless`` and ``forged`` ones by references that nothing stands behind and that
+this worker may not make. A name that ends in ``direct`` is opened without the page cache.
+``MIRROR_TEST_WORKER`` holds words that make it misbehave.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import pyfuse3
 import trio
 
 from mirror.keeper import link, privileges
-from mirror.keeper.control import Registrar
+from mirror.keeper.control import References, Registrar
 
 MISBEHAVE = set(os.environ.get("MIRROR_TEST_WORKER", "").split())
 FIRST_NODE = 1000
@@ -34,10 +36,13 @@ class Tree(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = True  # wished for; the keeper must not let it happen
 
-    def __init__(self, folder: Path, registrar: Registrar) -> None:
+    def __init__(self, folder: Path, registrar: Registrar, token: bytes) -> None:
         super().__init__()
         self.folder = folder
+        self.references = References(registrar, token)
+        self.forged = References(registrar, os.urandom(len(token)))
         self.names = {FIRST_NODE + i: path.name for i, path in enumerate(sorted(folder.iterdir()))}
+        self.sizes = {node: self.path(node).stat().st_size for node in self.names}
         self.registrar = registrar
         self.reads = 0
         self.opens = 0
@@ -52,6 +57,11 @@ class Tree(pyfuse3.Operations):
             self.registrar.register(node, fd)
         finally:
             os.close(fd)
+
+    def refer(self, references: References, node: int, offset: int, size: int) -> bytes:
+        with self.path(node).open("rb") as file:
+            references.offer(node, file.fileno())
+        return references.payload(node, offset, min(size, self.sizes[node] - offset))
 
     def attributes(self, node: int) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
@@ -98,7 +108,7 @@ class Tree(pyfuse3.Operations):
                 self.registrar.retire(node)
         if name.startswith("crash"):
             os.kill(os.getpid(), signal.SIGSEGV)
-        direct = name.startswith("direct")
+        direct = name.endswith("direct")
         return pyfuse3.FileInfo(fh=inode, direct_io=direct, keep_cache=not direct)
 
     async def read(self, fh, off, size):
@@ -108,6 +118,12 @@ class Tree(pyfuse3.Operations):
             await trio.sleep_forever()
         if name.startswith("later"):
             self.register(fh)
+        if name.startswith("refer"):
+            return self.refer(self.references, fh, off, size)
+        if name.startswith("forged"):
+            return self.refer(self.forged, fh, off, size)
+        if name.startswith("sourceless"):
+            return self.refer(self.references, fh, off, size)[:-4] + b"\xff\xff\xff\xff"
         with self.path(fh).open("rb") as file:
             return os.pread(file.fileno(), size, off)
 
@@ -143,15 +159,15 @@ def main() -> None:
         parser.add_argument(f"--{name}-fd", type=int, required=True)
     arguments = parser.parse_args()
     supervisor = link.WorkerEnd(socket.socket(fileno=arguments.link_fd))
-    config, generation = supervisor.configuration()
+    assignment = supervisor.configuration()
     if "fail" in MISBEHAVE:
         supervisor.failed("the origin says no (403): check the credentials")
         sys.exit(1)
-    if "die" in MISBEHAVE or ("die-later" in MISBEHAVE and generation > 0):
+    if "die" in MISBEHAVE or ("die-later" in MISBEHAVE and assignment.generation > 0):
         sys.exit("no strength left")
-    tree = Tree(
-        Path(config.source.removeprefix("test:")), Registrar(socket.socket(fileno=arguments.control_fd))
-    )
+    registrar = Registrar(socket.socket(fileno=arguments.control_fd))
+    folder = Path(assignment.config.source.removeprefix("test:"))
+    tree = Tree(folder, registrar, assignment.token)
     trio.run(serve, tree, arguments.fuse_fd, supervisor)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from mirror import runtime
 from mirror.errors import SetupError, UsageError
-from mirror.keeper import client
+from mirror.keeper import client, launch
 from tests.keeper.conftest import HERE, WORKER, Home, wait_for_end
 from tests.support.waiting import eventually
 
@@ -161,7 +161,7 @@ def test_a_stale_mount_is_cleared(home: Home) -> None:
         with pytest.raises(SetupError, match="mirror unmount"):
             home.status()
         started = clear()
-        if started is not None:
+        if isinstance(started, launch.Started):
             assert started.warning is not None
             assert "stale" in started.warning
     assert home.gone()

@@ -101,8 +101,9 @@ def test_the_link_carries_each_message() -> None:
     """Both ends understand each other, and what a worker says becomes one line."""
     ours, theirs = link.pair()
     keeper, worker = link.KeeperEnd(ours), link.WorkerEnd(theirs)
-    keeper.configure(CONFIG, 3)
-    assert worker.configuration() == (CONFIG, 3)
+    assignment = link.Assignment(CONFIG, 3, b"\n\x00 sixteen bytes")
+    keeper.configure(assignment)
+    assert worker.configuration() == assignment
     assert keeper.ask(link.Request.STATS)
     assert worker.receive() is link.Request.STATS
     worker.prepared()

@@ -45,6 +45,28 @@ int answer(struct channel *channel, uint64_t unique, int error, const void *body
     return written < 0 ? errno : 0;
 }
 
+/* Count a reply of the worker that was written with this result, and return the result. ENOENT is no
+ * error, it only says that nobody waits for this answer any more. */
+int count_reply(struct channel *channel, int error)
+{
+    if (error == 0) {
+        COUNT(channel, replies);
+        atomic_fetch_add_explicit(&channel->served, 1, memory_order_relaxed);
+    } else if (error == ENOENT) {
+        COUNT(channel, stale_replies);
+    }
+    return error;
+}
+
+/* The end of every reply: when the kernel did not like it, its waiter still needs an answer. */
+void finish_reply(struct channel *channel, uint64_t unique, int error)
+{
+    if (error == 0 || error == ENOENT || error == ENODEV)
+        return;
+    COUNT(channel, bad_messages);
+    answer(channel, unique, EIO, NULL, 0);
+}
+
 int channel_init(struct channel *channel, int fuse_fd, const struct channel_settings *settings)
 {
     memset(channel, 0, sizeof *channel);
@@ -61,9 +83,14 @@ int channel_init(struct channel *channel, int fuse_fd, const struct channel_sett
     error = slow_init(&channel->slow, fuse_fd);
     if (error != 0)
         goto no_slow;
+    error = reads_init(&channel->reads);
+    if (error != 0)
+        goto no_reads;
     pthread_mutex_init(&channel->attach_lock, NULL);
     channel->control.nodes = &channel->nodes;
     channel->control.slow = &channel->slow;
+    channel->control.sources = &channel->sources;
+    channel->sources.slow = &channel->slow;
     channel->control.device = settings->cache_device;
     channel->control.owner = settings->owner;
     channel->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -82,10 +109,36 @@ int channel_init(struct channel *channel, int fuse_fd, const struct channel_sett
         channel_destroy(channel);
     }
     return error;
+no_reads:
+    slow_destroy(&channel->slow);
 no_slow:
     nodes_destroy(&channel->nodes);
 no_nodes:
     flight_destroy(&channel->flight);
+    return error;
+}
+
+static int start_threads(struct channel *channel)
+{
+    int error = slow_start(&channel->slow);
+    if (error != 0)
+        return error;
+    error = reads_start(channel);
+    if (error != 0)
+        goto no_disk;
+    error = pthread_create(&channel->up_thread, NULL, up_main, channel);
+    if (error != 0)
+        goto no_up;
+    error = pthread_create(&channel->down_thread, NULL, down_main, channel);
+    if (error == 0)
+        return 0;
+    atomic_store(&channel->stopping, true);
+    wake(channel->up_wake);
+    pthread_join(channel->up_thread, NULL);
+no_up:
+    reads_stop(channel);
+no_disk:
+    slow_stop(&channel->slow);
     return error;
 }
 
@@ -95,26 +148,14 @@ int channel_start(struct channel *channel)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = slow_start(&channel->slow);
-    if (error == 0) {
-        error = pthread_create(&channel->up_thread, NULL, up_main, channel);
-        if (error == 0) {
-            error = pthread_create(&channel->down_thread, NULL, down_main, channel);
-            if (error != 0) {
-                atomic_store(&channel->stopping, true);
-                wake(channel->up_wake);
-                pthread_join(channel->up_thread, NULL);
-            }
-        }
-        if (error != 0)
-            slow_stop(&channel->slow);
-    }
+    int error = start_threads(channel);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     channel->running = error == 0;
     return error;
 }
 
-int channel_attach(struct channel *channel, int worker_fd, int control_fd)
+int channel_attach(struct channel *channel, int worker_fd, int control_fd,
+                   const unsigned char token[TOKEN_SIZE])
 {
     int error = 0;
     pthread_mutex_lock(&channel->attach_lock);
@@ -123,6 +164,7 @@ int channel_attach(struct channel *channel, int worker_fd, int control_fd)
     } else {
         channel->next_worker = worker_fd;
         channel->next_control = control_fd;
+        memcpy(channel->next_token, token, TOKEN_SIZE);
     }
     pthread_mutex_unlock(&channel->attach_lock);
     wake(channel->up_wake);
@@ -141,6 +183,7 @@ void channel_stop(struct channel *channel)
     struct request request;
     while (flight_take_any(&channel->flight, &request))
         answer(channel, request.unique, ENOTCONN, NULL, 0);
+    reads_stop(channel);
     slow_stop(&channel->slow);
     atomic_store(&channel->stopping, true);
     wake(channel->up_wake);
@@ -165,6 +208,8 @@ void channel_destroy(struct channel *channel)
     close_if_open(channel->event_fd);
     close_if_open(channel->up_wake);
     close_if_open(channel->down_wake);
+    sources_clear(&channel->sources);
+    reads_destroy(&channel->reads);
     slow_destroy(&channel->slow);
     nodes_destroy(&channel->nodes);
     flight_destroy(&channel->flight);

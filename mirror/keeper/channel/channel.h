@@ -1,8 +1,9 @@
-/* The channel: /dev/fuse on one side, the worker's sockets on the other, three threads between.
+/* The channel: /dev/fuse on one side, the worker's sockets on the other, four threads between.
  *
  *   down   kernel -> worker   reads requests, answers what the keeper can answer, forwards the rest
  *   up     worker -> kernel   drains registrations, rewrites OPEN replies, takes over new workers
  *   slow   notifications and closing of files: whatever may wait in the kernel (slow.h)
+ *   disk   reads by reference that are not in the page cache (reads.h)
  *
  * The worker may die at any instruction and be replaced. A connection outlives it because everything
  * that the kernel was told is kept here: INIT's bytes, the requests in flight, the handles' modes, the
@@ -21,7 +22,9 @@
 #include "flight.h"
 #include "negotiate.h"
 #include "nodes.h"
+#include "reads.h"
 #include "slow.h"
+#include "sources.h"
 
 /* Largest message either way: 256 pages of data and a page for headers and names. */
 #define MESSAGE_MAX (257 * 4096)
@@ -66,6 +69,9 @@ struct channel {
     struct nodes nodes;
     struct slow slow;
     struct control control;
+    struct sources sources;         /* the present worker's */
+    struct reads reads;
+    unsigned char token[TOKEN_SIZE]; /* the present worker's; the up thread's alone */
     struct counters counters;
 
     unsigned char init[INIT_REQUEST_MAX];       /* the kernel's INIT as offered to workers */
@@ -84,6 +90,7 @@ struct channel {
     pthread_mutex_t attach_lock;
     int next_worker; /* sockets of a worker that waits to be taken, or -1 */
     int next_control;
+    unsigned char next_token[TOKEN_SIZE];
 
     unsigned char *down_buffer;
     unsigned char *up_buffer;
@@ -96,9 +103,10 @@ struct channel {
 int channel_init(struct channel *channel, int fuse_fd, const struct channel_settings *settings);
 int channel_start(struct channel *channel);
 
-/* Hand over a worker's sockets (our ends, taken over). The former worker is dead, or is cut off.
- * Returns 0, or EALREADY when another one waits. */
-int channel_attach(struct channel *channel, int worker_fd, int control_fd);
+/* Hand over a worker's sockets (our ends, taken over) and the token that its references carry. The
+ * former worker is dead, or is cut off. Returns 0, or EALREADY when another one waits. */
+int channel_attach(struct channel *channel, int worker_fd, int control_fd,
+                   const unsigned char token[TOKEN_SIZE]);
 
 /* End all threads. Whoever waits for an answer gets ENOTCONN, so that nothing in the kernel can hold
  * up our own end. */
@@ -109,6 +117,8 @@ void channel_destroy(struct channel *channel);
 void *down_main(void *argument);
 void *up_main(void *argument);
 int answer(struct channel *channel, uint64_t unique, int error, const void *body, size_t length);
+int count_reply(struct channel *channel, int error);
+void finish_reply(struct channel *channel, uint64_t unique, int error);
 void raise_event(struct channel *channel);
 void wake(int event_fd);
 void quiet(int event_fd);

@@ -50,15 +50,27 @@ static int first_fd(struct msghdr *header)
 static void handle(struct control *control, const struct control_message *message, int fd)
 {
     int to_close[2] = {fd, NO_FD};
+    bool acceptable = fd != NO_FD && message->node != 0 && control_check(control, fd) == 0;
     switch (message->op) {
     case CONTROL_REGISTER:
-        if (fd != NO_FD && message->node != 0 && control_check(control, fd) == 0)
+        if (acceptable)
             nodes_register(control->nodes, message->node, fd, to_close);
         else
             atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
         break;
     case CONTROL_RETIRE:
         nodes_retire(control->nodes, message->node, &to_close[1]);
+        break;
+    case CONTROL_SOURCE:
+        if (acceptable) {
+            sources_offer(control->sources, message->node, message->number, fd);
+            to_close[0] = NO_FD;
+        } else {
+            atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
+        }
+        break;
+    case CONTROL_FORGET_SOURCE:
+        sources_forget(control->sources, message->node);
         break;
     default:
         atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);

@@ -1,5 +1,6 @@
 /* The up thread: replies of the worker on their way to the kernel, and the change from one worker to
- * the next. It never waits for anything but its sockets. */
+ * the next. It never waits for anything but its sockets, and for the disk only when too much waits for
+ * that already. */
 #define _GNU_SOURCE /* dup3 */
 
 #include <errno.h>
@@ -25,18 +26,10 @@ static enum worker_state state_of(struct channel *channel)
     return (enum worker_state)atomic_load(&channel->worker_state);
 }
 
-/* Write a worker's message to the kernel. Returns 0 or an errno; ENOENT is no error, it only says that
- * nobody waits for this answer any more. */
+/* Write a worker's message to the kernel. Returns as count_reply() does. */
 static int deliver(struct channel *channel, const void *message, size_t length)
 {
-    if (write(channel->fuse_fd, message, length) >= 0) {
-        COUNT(channel, replies);
-        atomic_fetch_add_explicit(&channel->served, 1, memory_order_relaxed);
-        return 0;
-    }
-    if (errno == ENOENT)
-        COUNT(channel, stale_replies);
-    return errno;
+    return count_reply(channel, write(channel->fuse_fd, message, length) >= 0 ? 0 : errno);
 }
 
 static void accept_init(struct channel *channel, size_t length)
@@ -157,23 +150,24 @@ static void handle_message(struct channel *channel, size_t length)
         return;
     }
     int error = 0;
+    struct reference reference;
     if (request.opcode == FUSE_INIT)
         handle_init_reply(channel, length);
     else if (request.opcode == FUSE_OPEN)
         error = handle_open_reply(channel, &request, length);
+    else if (request.opcode == FUSE_READ &&
+             reference_in(channel->up_buffer, length, channel->token, &reference))
+        error = reads_answer(channel, request.unique, request.node, &reference);
     else
         error = deliver(channel, channel->up_buffer, length);
-    if (error != 0 && error != ENOENT && error != ENODEV) {
-        /* The kernel did not like it: its waiter still needs an answer. */
-        COUNT(channel, bad_messages);
-        answer(channel, request.unique, EIO, NULL, 0);
-    }
+    finish_reply(channel, request.unique, error);
 }
 
 /* The worker is dead and all it had written is delivered. */
 static void lose_worker(struct channel *channel)
 {
     control_drain(&channel->control, channel->control_fd);
+    sources_clear(&channel->sources);
     flight_set_flow(&channel->flight, FLOW_HELD, false);
     set_state(channel, WORKER_ABSENT);
     if (!atomic_load(&channel->resend) && atomic_load(&channel->initialised)) {
@@ -188,8 +182,10 @@ static void receive(struct channel *channel)
 {
     for (int i = 0; i < BURST; i++) {
         ssize_t length = recv(channel->worker_fd, channel->up_buffer, MESSAGE_MAX, MSG_DONTWAIT | MSG_TRUNC);
-        if (length < 0 && errno == EAGAIN)
+        if (length < 0 && errno == EAGAIN) {
+            sources_settle(&channel->sources);
             return;
+        }
         /* ECONNRESET comes once, before what is queued, when the worker died with requests unread. */
         if (length < 0 && (errno == EINTR || errno == ECONNRESET))
             continue;
@@ -223,6 +219,7 @@ static void take_next_worker(struct channel *channel)
     int worker = channel->next_worker;
     int control = channel->next_control;
     channel->next_worker = channel->next_control = -1;
+    memcpy(channel->token, channel->next_token, TOKEN_SIZE);
     pthread_mutex_unlock(&channel->attach_lock);
     if (worker < 0)
         return;
@@ -276,6 +273,8 @@ void *up_main(void *argument)
             receive(channel);
         if (fds[2].revents != 0 && control_drain(&channel->control, channel->control_fd) < 0)
             shutdown(channel->worker_fd, SHUT_RDWR); /* a worker without registrations is half a worker */
+        if (channel->sources.leaving > 0) /* an idle worker's too should be closed */
+            receive(channel);
     }
     return NULL;
 }

@@ -106,7 +106,9 @@ def main() -> int:
         )
         Keeper(config, audience, arguments.worker).run()
     except MirrorError as error:
-        logging.getLogger("keeper").error("%s", error)  # noqa: TRY400 - one line says it all
+        if config.log_file is not None or isinstance(audience, Launcher):
+            # Else the log is the terminal, which the audience is.
+            logging.getLogger("keeper").error("%s", error)  # noqa: TRY400 - one line says it all
         audience.failed(error)
         return exit_code(error)
     return 0

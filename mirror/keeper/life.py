@@ -370,7 +370,10 @@ class Keeper:
         worker = self._worker
         if worker is None:
             return
-        worker.link.ask(link.Request.QUIT)
+        if worker.prepared:
+            worker.link.ask(link.Request.QUIT)
+        else:
+            worker.end(signal.SIGTERM)  # it asks the origin, hears nobody, and has nothing to lose
         deadline = time.monotonic() + _QUIT_SECONDS
         while worker.poll() is None and time.monotonic() < deadline:
             # Keep its log flowing: a full pipe would keep it from ending.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Outcome
+from tests.support.command import PROGRAM, Outcome
 from tests.support.data import noise, put, tree
-from tests.support.mounts import Mount, mounted, prepared
+from tests.support.mounts import RUNTIME, Mount, mounted, prepared
 from tests.support.servers import Server, nginx
+from tests.support.waiting import eventually
 
 WRONG, FAILED = 2, 1
 
@@ -139,6 +143,40 @@ def test_an_origin_that_cannot_be_reached(folder: Path, origin: Server) -> None:
         said = mount.mount().ok()
         assert "warning" in said.err
         assert (mount.path / "file").read_bytes() == noise("offline", 1000)
+
+
+@pytest.mark.parametrize("how", ["background", "foreground"])
+def test_a_start_that_waits_for_a_silent_origin_can_be_interrupted(how: str) -> None:
+    """Ctrl-C while the origin is asked: nothing is left."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        prepared(f"http://127.0.0.1:{silent.getsockname()[1]}/", args=["--deadline", "1h"]) as mount,
+    ):
+        process = subprocess.Popen(
+            [PROGRAM, "mount", *mount.args, mount.source, mount.path, "--cache", mount.cache]
+            + ["--foreground"] * (how == "foreground"),
+            env={**os.environ, RUNTIME: str(mount.runtime)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        silent.settimeout(30)
+        with silent.accept()[0]:
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+            assert "Traceback" not in said
+            eventually(lambda: not mount.processes(), "the keeper has undone what it did")
+            mount.assert_gone()
+
+
+def test_a_mount_in_the_foreground_fails_in_one_line_too(folder: Path, origin: Server) -> None:
+    """The log goes to the same terminal: it does not say the same again."""
+    put(folder, "file", b"x")
+    with prepared(origin.url, args=["--foreground"]) as mount:
+        mount.path.rmdir()
+        argv = ["mount", "--foreground", origin.url, mount.path, "--cache", mount.cache]
+        one_line(mount.mirror(*argv), FAILED, str(mount.path), "does not exist")
 
 
 # -- caches ----------------------------------------------------------------------------------

@@ -225,7 +225,8 @@ class Namespace:
         # A listing is as old as the moment it was asked for, not as the moment it arrived.
         asked_at = self._clock()
         try:
-            listing = await retrying(schedule, lambda: self._remote.list(path, folder.listing_validator))
+            ask = partial(self._remote.list, path, folder.listing_validator)
+            listing = await retrying(schedule, ask, self._where(path))
         except NotFound as exc:
             if folder.id == self.root.id:
                 # A source that is gone as a whole is more likely moved or misconfigured than empty.
@@ -242,10 +243,13 @@ class Namespace:
         if changes and folder.listed_at is not None:
             self._on_change(changes)
 
+    def _where(self, path: str) -> str:
+        return f"{self._remote.url.rstrip('/')}/{path}" if path else self._remote.url
+
     async def _stat(self, file: Node, schedule: Schedule) -> Node:
         path = self._tree.path(file.id)
         try:
-            entry = await retrying(schedule, lambda: self._remote.stat(path))
+            entry = await retrying(schedule, partial(self._remote.stat, path), self._where(path))
         except NotFound:
             await self.gone(file)
             raise

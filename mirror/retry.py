@@ -70,8 +70,13 @@ class Attempts:
         return self._schedule.pause(self._failures, error.retry_after, elapsed, JITTER.random())
 
 
-async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]]) -> T:
+async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]], where: str) -> T:
     """Run ``operation`` until it succeeds, fails for good, or the schedule is used up.
+
+    Args:
+        schedule: how often, how far apart, and for how long.
+        operation: one try.
+        where: what is asked for, for the message.
 
     Raises:
         OriginFailed: the last transient failure, once no try is left.
@@ -88,4 +93,4 @@ async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]]) ->
                 if pause is None:
                     raise OriginFailed(str(exc)) from exc
             await trio.sleep(pause)
-    raise Stalled(f"no answer within {schedule.deadline:g} s")
+    raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")

@@ -86,7 +86,12 @@ class Fetcher:
     @property
     def bytes_fetched(self) -> int:
         """Bytes that came over the network, of ended fills and of those under way."""
-        return self.counters.bytes_fetched + sum(fill.fetched for fill in self._fills.values())
+        return self.counters.bytes_fetched + self.bytes_under_way
+
+    @property
+    def bytes_under_way(self) -> int:
+        """Bytes that the fills under way have fetched so far."""
+        return sum(fill.fetched for fill in self._fills.values())
 
     def complete(self, node: Node) -> bool:
         """Hand the object of a complete file to ``completed``; False when it is not complete."""
@@ -236,7 +241,8 @@ class Fetcher:
             NoSpace: this origin serves no ranges, so every read would fetch the file anew.
         """
         log.warning("%s is read past the cache: %s", node.name, why)
-        data = await retrying(self._schedule, partial(self._read_origin, node, offset, stop, why))
+        ask = partial(self._read_origin, node, offset, stop, why)
+        data = await retrying(self._schedule, ask, node.name)
         self.counters.bytes_bypassed += len(data)
         return data
 

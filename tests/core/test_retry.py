@@ -44,7 +44,7 @@ async def test_a_transient_failure_is_tried_again(autojump_clock: trio.testing.M
         return outcome
 
     before = trio.current_time()
-    assert await retrying(SCHEDULE, operation) == "there"
+    assert await retrying(SCHEDULE, operation, "it") == "there"
     assert 2.0 <= trio.current_time() - before < 3.0
 
 
@@ -57,7 +57,7 @@ async def test_failures_without_end_become_one_error(autojump_clock: trio.testin
         raise Transient("connection refused")
 
     with pytest.raises(OriginFailed, match="connection refused") as caught:
-        await retrying(SCHEDULE, operation)
+        await retrying(SCHEDULE, operation, "it")
     assert not isinstance(caught.value, Transient)
     assert tries == SCHEDULE.tries
 
@@ -71,12 +71,12 @@ async def test_a_final_failure_is_not_tried_again() -> None:
         raise AccessDenied("403")
 
     with pytest.raises(AccessDenied):
-        await retrying(SCHEDULE, operation)
+        await retrying(SCHEDULE, operation, "it")
     assert tries == 1
 
 
 async def test_silence_ends_at_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
     before = trio.current_time()
-    with pytest.raises(Stalled):
-        await retrying(SCHEDULE, trio.sleep_forever)
+    with pytest.raises(Stalled, match="it: no answer within"):
+        await retrying(SCHEDULE, trio.sleep_forever, "it")
     assert trio.current_time() - before == pytest.approx(SCHEDULE.deadline)

@@ -55,8 +55,11 @@ def failure(response: httpx.Response, where: object, *, conditional: bool) -> Mi
     if status in (404, 410):
         return NotFound(said)
     if status in (401, 403, 407, 451):
-        hint = "; put credentials for the host into ~/.netrc" if status == 401 else ""
-        return AccessDenied(said + hint)
+        hint = {
+            401: "; put credentials for the host into ~/.netrc",
+            403: "; it refuses access, or does not list this folder",
+        }
+        return AccessDenied(said + hint.get(status, ""))
     if status in (412, 416) and conditional:
         return VersionChanged(f"{said}: it holds another version now")
     if status in (408, 421, 425, 429) or (status >= 500 and status not in (501, 505)):

@@ -50,7 +50,8 @@ def _not_connected(exc: httpx.ConnectError, where: object) -> MirrorError:
                 why = cause.verify_message
                 return OriginFailed(f"{where}: the server's certificate is not trusted ({why})")
             case ssl.SSLError():
-                return OriginFailed(f"{where}: no TLS connection ({cause.reason or cause})")
+                hint = "; is it http: only?" if cause.reason == "WRONG_VERSION_NUMBER" else ""
+                return OriginFailed(f"{where}: no TLS connection ({cause.reason or cause}){hint}")
             case socket.gaierror() if cause.errno in _PERMANENT_DNS:
                 return OriginFailed(f"{where}: there is no such host; check the name")
             case socket.gaierror():

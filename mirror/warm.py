@@ -42,6 +42,8 @@ class Progress:
     bytes_total: int = 0
     files_fetched: int = 0
     """Files that were not complete before this run."""
+    bytes_under_way: int = 0
+    """Bytes fetched of files that are not complete yet."""
     bytes_fetched: int = 0
     """Bytes that came over the network in this run."""
     failed: int = 0
@@ -98,6 +100,7 @@ async def warm(
             await run.everything(engine, jobs)
         await engine.cache.objects.sync()
         run.summary.bytes_fetched = engine.fetcher.bytes_fetched
+        run.summary.bytes_under_way = 0
     run.summary.elapsed = trio.current_time() - started
     report(run.summary)
     return run.summary
@@ -116,6 +119,7 @@ class _Run:
         while True:
             await trio.sleep(REPORT_INTERVAL)
             self.summary.bytes_fetched = engine.fetcher.bytes_fetched
+            self.summary.bytes_under_way = engine.fetcher.bytes_under_way
             self._report(self.summary)
 
     async def everything(self, engine: Engine, jobs: int) -> None:

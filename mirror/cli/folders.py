@@ -22,8 +22,16 @@ def default_cache() -> Path:
 
 
 def resolved(path: Path) -> Path:
-    """The absolute path without links; what does not exist, or is a dead mount, is taken as written."""
-    return Path(os.path.realpath(path))
+    """The absolute path without links; what does not exist, or is a dead mount, is taken as written.
+
+    Raises SetupError for a relative path when the current folder is gone.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except FileNotFoundError as error:
+        raise SetupError(
+            f"the current folder no longer exists, so {path} is nowhere: cd elsewhere"
+        ) from error
 
 
 def usable_cache(path: Path | None) -> Path:

@@ -54,7 +54,7 @@ def line(progress: Progress, elapsed: float) -> str:
     more = "+" if progress.listing else ""
     parts = [
         f"{progress.files_done:,} of {progress.files_total:,}{more} files",
-        f"{human.size(progress.bytes_done)} of {human.size(progress.bytes_total)}{more}",
+        f"{human.size(there(progress))} of {human.size(progress.bytes_total)}{more}",
         human.rate(progress.bytes_fetched, elapsed),
     ]
     if (left := seconds_left(progress, elapsed)) is not None:
@@ -68,7 +68,12 @@ def seconds_left(progress: Progress, elapsed: float) -> float | None:
     """The rest at this run's rate so far; None while the total is not known or nothing was fetched."""
     if progress.listing or not progress.bytes_fetched or elapsed <= 0:
         return None
-    return max(0, progress.bytes_total - progress.bytes_done) / (progress.bytes_fetched / elapsed)
+    return (progress.bytes_total - there(progress)) / (progress.bytes_fetched / elapsed)
+
+
+def there(progress: Progress) -> int:
+    """Bytes that are in the cache, those of incomplete files included: one large file moves the bar too."""
+    return min(progress.bytes_total, progress.bytes_done + progress.bytes_under_way)
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def _bar() -> Iterator[Report]:
             bar.update(
                 task,
                 total=progress.bytes_total or None,
-                completed=progress.bytes_done,
+                completed=there(progress),
                 said=line(progress, time.monotonic() - started),
             )
 

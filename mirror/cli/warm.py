@@ -154,7 +154,7 @@ def as_document(summary: Summary) -> str:
         "ok": summary.ok,
         "failures": [{"path": path, "reason": reason} for path, reason in summary.failures],
     }
-    del document["listing"]
+    del document["listing"], document["bytes_under_way"]  # of a run that goes on
     return json.dumps(document, indent=2)
 
 

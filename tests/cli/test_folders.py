@@ -33,6 +33,16 @@ def test_others_have_their_xdg_cache_folder(monkeypatch: pytest.MonkeyPatch, xdg
     assert default_cache() == Path(expected)
 
 
+def test_a_current_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SetupError, match="no longer exists"):
+        resolved(Path("mnt"))
+    assert resolved(tmp_path) == tmp_path
+
+
 @pytest.mark.parametrize(
     ("cache", "mountpoint"), [("/mnt", "/mnt"), ("/mnt/cache", "/mnt"), ("/cache", "/cache/objects")]
 )

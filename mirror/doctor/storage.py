@@ -30,9 +30,11 @@ def problem_of(folder: Path) -> str | None:
     return None
 
 
-def file_system(kind: str | None) -> Finding:
-    """Judge the type of the cache's file system; which cannot hold a cache at all, `cache_folder` tells."""
+def file_system(kind: str | None, *, fit: bool = True) -> Finding:
+    """Judge the type of the cache's file system, unless `cache_folder` refused the folder (not ``fit``)."""
     check = "cache file system"
+    if not fit:
+        return Finding(check, Verdict.OK, f"{kind or 'unknown'}: not judged, as the folder cannot be used")
     if kind is None:
         return Finding(check, Verdict.OK, "unknown: /proc/self/mountinfo does not name it")
     if kind in STACKED:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +11,28 @@ from pathlib import Path
 from mirror.doctor.finding import Finding, Verdict
 
 FUSE_CONF = Path("/etc/fuse.conf")
+OLDEST_LIBFUSE = (3, 14)
+
+
+def libfuse(version: str | None) -> Finding:
+    """Judge the libfuse that pyfuse3 loads; None: there is none."""
+    if version is None:
+        return Finding("libfuse", Verdict.FAIL, "libfuse3.so.3 does not load", "apt install libfuse3-3 fuse3")
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    if numbers < OLDEST_LIBFUSE:
+        return Finding("libfuse", Verdict.FAIL, version, "update it: 3.14 is the oldest that is supported")
+    return Finding("libfuse", Verdict.OK, version)
+
+
+def libfuse_version() -> str | None:
+    """What libfuse calls itself."""
+    try:
+        library = ctypes.CDLL("libfuse3.so.3")
+        library.fuse_pkgversion.restype = ctypes.c_char_p
+        said = library.fuse_pkgversion()
+    except (OSError, AttributeError):
+        return None
+    return said.decode(errors="replace") if isinstance(said, bytes) else None
 
 
 def binding(version: str | None, problem: str | None = None) -> Finding:

@@ -101,6 +101,11 @@ def test_a_container_is_named() -> None:
 def test_what_is_installed() -> None:
     judged(tools.binding("3.5.0"), Verdict.OK, "3.5.0")
     judged(tools.binding(None, "libfuse3.so.3: cannot open"), Verdict.FAIL, "libfuse3.so.3")
+    judged(tools.libfuse("3.14.0"), Verdict.OK, "3.14.0")
+    judged(tools.libfuse("3.17.1-rc0"), Verdict.OK, "3.17.1")
+    judged(tools.libfuse("3.9.9"), Verdict.FAIL, "3.9.9")
+    judged(tools.libfuse(None), Verdict.FAIL, "libfuse3.so.3")
+    judged(tools.libfuse(tools.libfuse_version()), Verdict.OK, "3.")
     judged(tools.fusermount("/usr/bin/fusermount3", "3.14", needed=True), Verdict.OK, "3.14")
     judged(tools.fusermount(None, None, needed=True), Verdict.FAIL, "not there")
     judged(tools.fusermount(None, None, needed=False), Verdict.OK, "root does not need it")

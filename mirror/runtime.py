@@ -19,6 +19,9 @@ from mirror.errors import SetupError
 FSTYPE = "fuse.mirror"
 """How our mounts are named in the kernel's table."""
 
+_SOCKET_PATH_MAX = 107
+"""Bytes in the path of a Unix socket: ``sun_path``, less its end."""
+
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _OWNER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)", re.ASCII)
 
@@ -103,6 +106,15 @@ def folder() -> Path:
 
 
 def socket_path(mountpoint: str | os.PathLike[str]) -> Path:
-    """The status socket of a mountpoint (absolute, symlinks resolved)."""
+    """The status socket of a mountpoint (absolute, symlinks resolved).
+
+    Raises SetupError as `folder`, and when its path would be too long for a socket.
+    """
     digest = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:32]
-    return folder() / f"{digest}.sock"
+    path = folder() / f"{digest}.sock"
+    if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
+        raise SetupError(
+            f"the folder of status sockets {path.parent} has too long a path (at most "
+            f"{_SOCKET_PATH_MAX - len(path.name) - 1} bytes): set MIRROR_RUNTIME to a shorter one"
+        )
+    return path

@@ -23,7 +23,9 @@ _ANSWER_SECONDS = 5.0
 def status(mountpoint: str) -> dict[str, Any]:
     """The status of one mount, with the keys that `mirror status --json` documents.
 
-    ``counters`` holds the keeper's and the worker's; without the worker's while it is being restarted.
+    ``counters`` holds the keeper's, which count from the mount on, and the worker's, which count from its
+    own start on. A worker that does not answer at once, or is being restarted, leaves those it (or its
+    predecessor) sent last; ``worker_counters_age_s`` says how old they are.
     Raises SetupError when nothing is mounted there, or its keeper is dead or does not answer.
     """
     try:
@@ -92,7 +94,11 @@ def _unanswered(mountpoint: str) -> MirrorError:
         return SetupError(f"{mountpoint} is not mounted by mirror: 'mirror status' lists what is")
     if at.is_dead(mountpoint):
         return SetupError(f"the keeper of {mountpoint} is dead: clear it with 'mirror unmount {mountpoint}'")
-    return SetupError(f"the keeper of {mountpoint} does not answer: it may belong to another user")
+    if mount.owner not in (None, os.geteuid()):
+        return SetupError(f"{mountpoint} is uid {mount.owner}'s mount: their 'mirror status' shows it")
+    return SetupError(
+        f"the keeper of {mountpoint} does not answer: end the mount with 'mirror unmount --lazy {mountpoint}'"
+    )
 
 
 def _forget(mountpoint: str) -> None:

@@ -29,7 +29,7 @@ from mirror.keeper import link, mountpoint, options, privileges
 from mirror.keeper._channel import Channel
 from mirror.keeper.mount import Mount, mount, set_read_ahead
 from mirror.keeper.report import Passthrough, probe, report
-from mirror.keeper.status import StatusSocket
+from mirror.keeper.status import StatusSocket, WorkerStatistics
 from mirror.keeper.supervise import MOST_DEATHS, WINDOW_SECONDS, Deaths
 from mirror.keeper.worker_process import MAX_PAGES, PAGE, Sockets, WorkerProcess, describe_exit
 
@@ -80,6 +80,7 @@ class Keeper:
         self._sockets: Sockets | None = None
         self._passthrough = Passthrough(False, "the mount has not started yet")
         self._warnings: list[str] = []
+        self._statistics = WorkerStatistics()
         self._signalled = False
 
     def run(self) -> None:
@@ -98,6 +99,7 @@ class Keeper:
     def _start(self) -> None:
         config = self._config
         wanted = options.parse(config.mount_options)
+        status_path = runtime.socket_path(config.mountpoint)
         if notice := mountpoint.check(config.mountpoint, config.cache):
             log.warning(notice)
             self._warnings.append(notice)
@@ -131,7 +133,7 @@ class Keeper:
         self._passthrough = probe(self._channel, config)
         self._set_read_ahead()
         try:
-            self._status = StatusSocket(runtime.socket_path(config.mountpoint), os.geteuid())
+            self._status = StatusSocket(status_path, os.geteuid())
         except OSError as exc:
             raise SetupError(f"cannot listen for status questions: {exc.strerror}") from exc
         self._watch(self._status.fileno(), partial(self._on_question, self._status))
@@ -266,6 +268,7 @@ class Keeper:
         match worker.link.receive():
             case link.Prepared(warning):
                 worker.prepared = True
+                worker.link.ask(link.Request.STATS)  # so that there are some, should it fall silent
                 if self._channel is None:
                     self._warnings += [warning] if warning else []
                 elif not worker.attached:
@@ -273,7 +276,8 @@ class Keeper:
             case link.Failed(code, message):
                 raise UsageError(message) if code == 2 else SetupError(message)
             case link.Stats(text):
-                self._answer(text)
+                self._statistics = WorkerStatistics(text, time.monotonic())
+                self._answer()
             case None:
                 self._selector.unregister(worker.link.fileno())
 
@@ -303,7 +307,7 @@ class Keeper:
                 f"{WINDOW_SECONDS:.0f} s, the last time by {describe_exit(code)}{said}"
             )
         log.warning("the worker died (%s); another one starts%s", describe_exit(code), said)
-        self._answer(b"{}")
+        self._answer()
         if delay:
             self._later(delay, partial(self._restart_worker, sockets))
         else:
@@ -325,16 +329,23 @@ class Keeper:
         if not status.accept() or not first:
             return
         if self._worker is not None and self._worker.link.ask(link.Request.STATS):
-            self._later(_STATS_SECONDS, lambda: self._answer(b"{}"))
+            self._later(_STATS_SECONDS, self._answer)
         else:
-            self._answer(b"{}")
+            self._answer()
 
-    def _answer(self, statistics: bytes) -> None:
+    def _answer(self) -> None:
+        """Answer whoever waits, with the last that any worker of this mount has said."""
         if self._status is None or self._channel is None or not self._status.asked:
             return
-        worker_pid = None if self._worker is None else self._worker.pid
-        said = report(self._config, self._channel, self._passthrough, worker_pid, self._deaths.restarts)
-        self._status.answer(said, statistics)
+        said = report(
+            self._config,
+            self._channel,
+            self._passthrough,
+            worker_pid=None if self._worker is None else self._worker.pid,
+            restarts=self._deaths.restarts,
+            statistics_age=self._statistics.age(),
+        )
+        self._status.answer(said, self._statistics.text)
 
     # The end
 

@@ -154,15 +154,22 @@ def _mount_by_helper(mountpoint: str, name: str, words: list[str]) -> Mount:
                     stderr=subprocess.PIPE,
                     text=True,
                 )
-            except FileNotFoundError as exc:
-                raise SetupError(
-                    "mounting without root takes fusermount3: install the package fuse3"
-                ) from exc
+            except OSError as exc:
+                raise _no_helper(exc) from exc
         fuse_fd = _receive_descriptor(ours)
     said = " ".join(process.communicate()[1].split()).removeprefix("fusermount3: ")
     if fuse_fd is None:
         raise SetupError(f"cannot mount on {mountpoint}: {said or 'fusermount3 failed'}")
     return Mount(mountpoint, fuse_fd, _Unmounter(mountpoint))
+
+
+def _no_helper(exc: OSError) -> SetupError:
+    if exc.errno == errno.ENOENT:
+        return SetupError("mounting without root takes fusermount3: install the package fuse3")
+    return SetupError(
+        f"mounting without root takes fusermount3, which cannot be started ({exc.strerror}): "
+        "install the package fuse3 again"
+    )
 
 
 def _receive_descriptor(ours: socket.socket) -> int | None:

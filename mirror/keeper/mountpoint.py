@@ -83,8 +83,8 @@ def detach(mountpoint: str, *, lazy: bool = True) -> None:
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError as exc:
-        raise SetupError("fusermount3 is missing: install the package fuse3") from exc
+    except OSError as exc:
+        raise SetupError(f"cannot start fusermount3 ({exc.strerror}): install the package fuse3") from exc
     if result.returncode != 0:
         said = " ".join(result.stderr.split())
         if "busy" in said.lower():

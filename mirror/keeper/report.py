@@ -64,9 +64,24 @@ def _sample(folder: str) -> Any:
 
 
 def report(
-    config: MountConfig, channel: Channel, passthrough: Passthrough, worker_pid: int | None, restarts: int
+    config: MountConfig,
+    channel: Channel,
+    passthrough: Passthrough,
+    *,
+    worker_pid: int | None,
+    restarts: int,
+    statistics_age: float | None,
 ) -> bytes:
-    """The keeper's own part of a status, as one JSON object."""
+    """The keeper's own part of a status, as one JSON object.
+
+    Args:
+        config: what is mounted.
+        channel: its relay.
+        passthrough: the mode it is in.
+        worker_pid: None while there is no worker.
+        restarts: workers that were started in the place of a dead one.
+        statistics_age: seconds since a worker's statistics came; None: none have come yet.
+    """
     snapshot = channel.snapshot()
     files = [
         {
@@ -89,6 +104,7 @@ def report(
             "keeper_pid": os.getpid(),
             "worker_pid": worker_pid,
             "worker_restarts": restarts,
+            "worker_counters_age_s": None if statistics_age is None else round(statistics_age, 3),
             "counters": snapshot["counters"],
             "backing": {
                 "registered": len(files),

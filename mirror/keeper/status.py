@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 LENGTH = struct.Struct("!I")
@@ -20,6 +22,20 @@ def peer_uid(connection: socket.socket) -> int:
     """Who is at the other end of a Unix socket."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    """What a worker said last. It is kept beyond the worker, so that no counter ever vanishes."""
+
+    text: bytes = b"{}"
+    """JSON, unread."""
+    said_at: float | None = None
+    """Monotonic time; None: no worker has said anything yet."""
+
+    def age(self) -> float | None:
+        """How old it is, in seconds."""
+        return None if self.said_at is None else time.monotonic() - self.said_at
 
 
 class StatusSocket:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from mirror import runtime
 from mirror.config import MountConfig
 from mirror.errors import SetupError, UsageError
-from mirror.keeper import link, options
+from mirror.keeper import link, mountpoint, options, privileges
+from mirror.keeper.mount import mount
 from mirror.keeper.supervise import Deaths
 from mirror.keeper.worker_process import Sockets, describe_exit, pages_for
 
@@ -54,11 +57,11 @@ def test_mountinfo_is_read_with_its_escapes() -> None:
     line = (
         "36 35 0:57 / /mnt/a\\040b\\134\xff rw,noatime shared:1 master:2 - fuse.mirror https://h/a\\040b rw\n"
     )
-    (mount,) = runtime.parse_mountinfo(line + "garbage\n")
-    assert mount.path == Path("/mnt/a b\\\udcff")
-    assert mount.source == "https://h/a b"
-    assert mount.fstype == "fuse.mirror"
-    assert mount.device == "0:57"
+    (entry,) = runtime.parse_mountinfo(line + "garbage\n")
+    assert entry.path == Path("/mnt/a b\\\udcff")
+    assert entry.source == "https://h/a b"
+    assert entry.fstype == "fuse.mirror"
+    assert entry.device == "0:57"
 
 
 def test_the_runtime_folder_must_be_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +75,36 @@ def test_the_runtime_folder_must_be_private(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("MIRROR_RUNTIME", str(tmp_path / "link"))
     with pytest.raises(SetupError, match="this user alone"):
         runtime.folder()
+
+
+def test_a_runtime_folder_too_deep_for_a_socket_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path too long for a Unix socket is refused with what to do, and the longest that fits is not."""
+    folder = tmp_path / ("d" * (107 - len("/.sock") - 32 - len(os.fsencode(tmp_path)) - 1))
+    monkeypatch.setenv("MIRROR_RUNTIME", str(folder))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(runtime.socket_path("/mnt")))
+    monkeypatch.setenv("MIRROR_RUNTIME", f"{folder}-")
+    with pytest.raises(SetupError, match=r"at most 69 bytes.*set MIRROR_RUNTIME"):
+        runtime.socket_path("/mnt")
+
+
+@pytest.mark.parametrize("mode", [None, 0o644, 0o755])
+def test_a_helper_that_cannot_be_started_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int | None
+) -> None:
+    """A fusermount3 that is missing, or not a program, gives one line with what to install."""
+    helper = tmp_path / "fusermount3"
+    if mode is not None:
+        helper.write_bytes(b"\x7fno program")
+        helper.chmod(mode)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(privileges, "has_sys_admin", lambda: False)
+    with pytest.raises(SetupError, match=r"takes fusermount3.*install the package fuse3"):
+        mount(str(tmp_path), "source", options.KernelOptions(), None)
+    with pytest.raises(SetupError, match=r"fusermount3.*install the package fuse3"):
+        mountpoint.detach(str(tmp_path))
 
 
 def test_crashes_within_10_seconds_are_counted() -> None:

@@ -64,6 +64,23 @@ def test_complete_files_open_while_there_is_no_worker(home: Home) -> None:
         os.kill(worker, signal.SIGCONT)
 
 
+def test_counters_of_a_silent_worker_stay(home: Home) -> None:
+    """What a worker said last is shown, with its age, while it does not answer and after its death."""
+    home.add(plain=1000)
+    home.start()
+    (home.path / "plain").read_bytes()
+    fresh = home.status()
+    assert fresh["counters"]["worker_opens"] == 1
+    worker = fresh["worker_pid"]
+    os.kill(worker, signal.SIGSTOP)
+    silent = home.status()
+    assert silent["counters"]["worker_opens"] == 1
+    assert silent["worker_counters_age_s"] > fresh["worker_counters_age_s"]
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: home.status()["worker_pid"] not in (worker, None), "another worker starts")
+    assert "worker_opens" in home.counters()
+
+
 def test_a_worker_that_keeps_dying_ends_the_mount(home: Home) -> None:
     """5 deaths within 10 s end the mount, with a message that says so."""
     home.add(crash=10)

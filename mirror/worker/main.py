@@ -27,16 +27,16 @@ import trio
 
 from cache import CacheError
 from mirror.background import background
-from mirror.config import MountConfig
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
 from mirror.fuse import Adapter
-from mirror.keeper.control import Registrar
-from mirror.keeper.link import Request, WorkerEnd
+from mirror.keeper.control import References, Registrar
+from mirror.keeper.link import Assignment, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
 from mirror.worker.kernel import Kernel
+from mirror.worker.references import ByReference
 from mirror.worker.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -67,19 +67,18 @@ def main() -> None:
     # The keeper decides when a mount ends; a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor = WorkerEnd(socket.socket(fileno=arguments.link_fd))
-    config, generation = supervisor.configuration()
+    assignment = supervisor.configuration()
     control = socket.socket(fileno=arguments.control_fd)
     try:
-        trio.run(_serve, config, generation, arguments.fuse_fd, Registrar(control), supervisor)
+        trio.run(_serve, assignment, arguments.fuse_fd, Registrar(control), supervisor)
     except (MirrorError, CacheError) as exc:
         supervisor.failed(str(exc), 2 if isinstance(exc, UsageError) else 1)
         sys.exit(1)
 
 
-async def _serve(
-    config: MountConfig, generation: int, fuse_fd: int, registrar: Registrar, supervisor: WorkerEnd
-) -> None:
+async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, supervisor: WorkerEnd) -> None:
     """Open everything, report *prepared*, and serve until the FUSE socket ends."""
+    config, generation = assignment.config, assignment.generation
     kernel = Kernel(registrar)
     late = min(max(LATE, config.ttl), LATEST)
     async with (
@@ -90,6 +89,7 @@ async def _serve(
             deadline=config.deadline,
             completed=kernel.register,
             on_change=kernel.changed,
+            delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
         ) as engine,
         background() as nursery,
     ):

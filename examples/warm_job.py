@@ -37,9 +37,9 @@ class Log:
         """Take a report, of which there are many."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + LINE_EVERY
-            done, total = progress.bytes_done / 1e9, progress.bytes_total / 1e9
+            done, total = progress.bytes_done / 1e6, progress.bytes_total / 1e6
             total_files = f"{progress.files_total:,}{'+' if progress.listing else ''}"
-            print(f"{progress.files_done:,} of {total_files} files, {done:.2f} of {total:.2f} GB")
+            print(f"{progress.files_done:,} of {total_files} files, {done:,.0f} of {total:,.0f} MB")
 
 
 def main() -> None:

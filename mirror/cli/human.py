@@ -16,7 +16,10 @@ def size(count: float) -> str:
 
 def rate(count: float, seconds: float) -> str:
     """Bytes a second in MB/s (10^6, as disks and links are sold); ``-`` for no time at all."""
-    return f"{count / seconds / 1e6:,.0f} MB/s" if seconds > 0 else "-"
+    if seconds <= 0:
+        return "-"
+    value = count / seconds / 1e6
+    return f"{value:,.0f} MB/s" if value >= 9.95 else f"{value:.1f} MB/s"
 
 
 def time(seconds: float) -> str:

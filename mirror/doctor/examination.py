@@ -33,7 +33,7 @@ def examine(cache: Path) -> list[Finding]:
         storage.cache_folder(cache, problem),
         storage.file_system(storage.file_system_of(place, all_mounts()), fit=problem is None),
         limits.open_files(limits.hard_limit()),
-        limits.socket_buffer(limits.read_wmem_max(), root=root),
+        limits.socket_buffer(limits.read_wmem_max(), root=root and initial),
         _probe(place, able=root and device_error is None, fit=problem is None),
     ]
 

@@ -14,7 +14,7 @@ from mirror.warm import Progress, Summary
 
 def test_a_line_marks_totals_that_still_grow() -> None:
     seen = Progress(files_done=3, files_total=10, bytes_done=1024, bytes_total=4096, listing=True)
-    assert progress.line(seen, 1.0) == "3 of 10+ files, 1.00 KiB of 4.00 KiB+, 0 MB/s"
+    assert progress.line(seen, 1.0) == "3 of 10+ files, 1.00 KiB of 4.00 KiB+, 0.0 MB/s"
 
 
 def test_a_line_has_rate_time_left_and_failures() -> None:
@@ -92,7 +92,7 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
                 elapsed=2.0,
                 listing=False,
             ),
-            "4 files, 4.00 KiB: 1 file fetched (1.91 MiB in 2.0 s, 1 MB/s), 2 files already there, 1 FAILED",
+            "4 files, 4.00 KiB: 1 file fetched (1.91 MiB in 2.0 s, 1.0 MB/s), 2 files already there, 1 FAILED",
         ),
         (Summary(listing=False), "0 files, 0 B: 0 files fetched (0 B in 0.0 s, -)"),
     ],

@@ -37,6 +37,8 @@ FILLS_AHEAD = 8
 """Neighbours are only begun while fewer fills than this are under way."""
 LONGEST_QUEUE = 1024
 """Neighbours that wait; the oldest are forgotten beyond it, they were passed by."""
+MOST_WITHOUT_ROOM = 1024
+"""Files remembered as too large for the room there is; beyond it, all are tried once more."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class Fetcher:
         self._delivery = delivery
         self._ahead = ReadAhead(namespace.children)
         self._window: deque[Node] = deque(maxlen=LONGEST_QUEUE)
+        self._without_room: dict[int, str] = {}
+        """Node and reason of fills that found the cache full: reads try it again after the next open only."""
 
     @property
     def running(self) -> int:
@@ -114,6 +118,7 @@ class Fetcher:
         if fill is not None:
             fill.raise_priority(priority)
             return fill
+        self._without_room.pop(node.id, None)
         fill = self._fills[node.id] = Fill(
             node,
             self._namespace.path(node),
@@ -155,6 +160,8 @@ class Fetcher:
             data = await self._delivery.read(node, offset, stop, partial=False)
             if data is not None:
                 return data
+            if (why := self._without_room.get(node.id)) is not None:
+                return await self._bypass(node, offset, stop, NoSpace(why))
             fill = self.start(node, Priority.DEMAND)
         try:
             await fill.wait(offset, stop)
@@ -206,6 +213,8 @@ class Fetcher:
                 self.counters.fills_failed += 1
                 self._delivery.forget(fill.node)
                 log.info("%s: not fetched: %s", self._namespace.path(fill.node), fill.error)
+                if isinstance(fill.error, NoSpace):
+                    self._read_past_the_cache(fill.node, str(fill.error))
 
     def _completed(self, node: Node, fd: int) -> None:
         fill = self._fills.get(node.id)
@@ -234,13 +243,18 @@ class Fetcher:
 
     # -- past the cache ----------------------------------------------------------------------
 
+    def _read_past_the_cache(self, node: Node, why: str) -> None:
+        log.warning("%s is read past the cache: %s", node.name, why)
+        if len(self._without_room) >= MOST_WITHOUT_ROOM:
+            self._without_room.clear()
+        self._without_room[node.id] = why
+
     async def _bypass(self, node: Node, offset: int, stop: int, why: NoSpace) -> bytes:
         """Read a range straight from the origin, keeping nothing.
 
         Raises:
             NoSpace: this origin serves no ranges, so every read would fetch the file anew.
         """
-        log.warning("%s is read past the cache: %s", node.name, why)
         ask = partial(self._read_origin, node, offset, stop, why)
         data = await retrying(self._schedule, ask, node.name)
         self.counters.bytes_bypassed += len(data)

@@ -36,3 +36,14 @@ def test_what_does_not_fit_is_read_past_the_cache(folder: Path, origin: Server, 
             for path in sorted(folder.iterdir()):
                 assert digest(mount.path / path.name) == digest(path)
         assert mount.status()["worker_restarts"] == 0
+
+
+def test_a_file_without_room_is_not_fetched_anew_for_each_read(
+    folder: Path, origin: Server, small: Path
+) -> None:
+    """What was begun for the cache in vain is begun again at the next open only, and said once."""
+    path = put(folder, "too large.bin", noise("large", 24 * MiB))
+    with mounted(origin.url, cache=small / "cache") as mount:
+        assert digest(mount.path / path.name) == digest(path)
+        assert mount.counters()["fills_failed"] == 1
+        assert mount.log.count("is read past the cache") == 1

@@ -12,7 +12,7 @@ import pytest
 from tests.support.data import MiB, digest, noise, put
 from tests.support.mounts import mounted, prepared
 from tests.support.servers import Server
-from tests.support.unprivileged import User, unprivileged_user
+from tests.support.unprivileged import Fuse, User, unprivileged_user
 
 
 @pytest.fixture
@@ -91,14 +91,19 @@ def test_a_user_without_fusermount3_is_told_what_to_install(folder: Path, origin
 
 
 @pytest.mark.parametrize("who", ["user", "root"])
-def test_a_machine_without_dev_fuse_is_told_so(who: str, folder: Path, origin: Server) -> None:
-    """One line names what is missing, and nothing is left behind."""
+@pytest.mark.parametrize("lack", ["missing", "without a driver"])
+def test_a_machine_without_fuse_is_told_so(who: str, lack: Fuse, folder: Path, origin: Server) -> None:
+    """No /dev/fuse, or a kernel without FUSE: one line names what is missing, and nothing is left behind."""
     put(folder, "file.bin", b"x")
-    with unprivileged_user(fuse=False) as user:
+    with unprivileged_user(fuse=lack) as user:
         prefix, owner = (user.root_prefix, None) if who == "root" else (user.prefix, user.uid)
         with prepared(origin.url, prefix=prefix, table=user.table, owner=owner) as mount:
             refused = mount.mount()
             assert refused.code == 1, str(refused)
             assert len(refused.lines) == 1, refused.err
-            assert "/dev/fuse" in refused.err or "fuse device" in refused.err
+            named = {
+                "missing": ["/dev/fuse", "fuse device"],
+                "without a driver": ["no FUSE", "modprobe fuse"],
+            }
+            assert any(words in refused.err for words in named[lack]), refused.err
             mount.assert_gone()

@@ -20,8 +20,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mirror
+
+Fuse = Literal["for all", "missing", "without a driver"]
+
+_MINOR_OF_NOBODY = 255
+"""Stands for "any" when a driver registers, so no device has it."""
 
 NOBODY = pwd.getpwnam("nobody")
 """The user: one whom the machine knows, because fusermount3 asks for the name."""
@@ -66,11 +72,12 @@ def _run(prefix: Sequence[str], argv: Sequence[str | Path]) -> subprocess.Comple
 
 
 @contextmanager
-def unprivileged_user(*, fuse: bool = True) -> Iterator[User]:
+def unprivileged_user(*, fuse: Fuse = "for all") -> Iterator[User]:
     """Make a user who can run `mirror`.
 
     Args:
-        fuse: whether `/dev/fuse` is there for everyone; False: for nobody, as if the kernel had none.
+        fuse: what `/dev/fuse` is; without a driver it is a device that the kernel knows nothing of, as
+            where FUSE was not built.
     """
     holder = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", "echo; exec cat"],
@@ -113,13 +120,14 @@ def _open_paths(scratch: Path) -> list[str]:
     return lines
 
 
-def _device(scratch: Path, *, fuse: bool) -> list[str]:
+def _device(scratch: Path, *, fuse: Fuse) -> list[str]:
     """Shell lines that put a `/dev/fuse` of the wanted kind in place."""
     dev = scratch / "dev"
     lines = [f'mkdir "{dev}"', f'mount -t tmpfs -o mode=0755 tmpfs "{dev}"']
-    if fuse:
+    if fuse != "missing":
         number = Path("/dev/fuse").stat().st_rdev
-        lines.append(f'mknod -m 0666 "{dev}/fuse" c {os.major(number)} {os.minor(number)}')
+        minor = os.minor(number) if fuse == "for all" else _MINOR_OF_NOBODY
+        lines.append(f'mknod -m 0666 "{dev}/fuse" c {os.major(number)} {minor}')
         return [*lines, f'mount --bind "{dev}/fuse" /dev/fuse']
     # A /dev that holds nothing but what every program needs.
     for name in ("null", "zero", "full", "random", "urandom"):

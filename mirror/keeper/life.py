@@ -116,9 +116,12 @@ class Keeper:
         self._worker = worker = self._start_worker(self._sockets)
         self._wait(lambda: worker.prepared, None, "the worker")
         pages = self._sockets.max_pages
-        self._mount = mount(
-            config.mountpoint, config.source, wanted, None if pages == MAX_PAGES else pages * PAGE
-        )
+        with mountpoint.reserved(config.mountpoint):
+            # The worker took its time: by now another mount may have come to the same place.
+            mountpoint.check(config.mountpoint, config.cache)
+            self._mount = mount(
+                config.mountpoint, config.source, wanted, None if pages == MAX_PAGES else pages * PAGE
+            )
         if by_helper:
             privileges.keep_only_sys_admin()
         try:

@@ -6,10 +6,13 @@ call with ENOTCONN, and it is ours to clear away.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from mirror import runtime
@@ -48,6 +51,26 @@ def check(mountpoint: str, cache: str) -> str | None:
     if filesystem_magic(cache) == _FUSE_MAGIC:
         raise SetupError(f"the cache {cache} is on a FUSE file system: choose a --cache on a local disk")
     return notice
+
+
+@contextlib.contextmanager
+def reserved(mountpoint: str) -> Iterator[None]:
+    """Keep every other keeper from mounting here meanwhile: mounts of ours are never stacked.
+
+    Raises SetupError when another one is at it.
+    """
+    try:
+        fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise SetupError(f"the mountpoint {mountpoint} cannot be read: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(f"{mountpoint} is being mounted by another process already") from None
+        yield
+    finally:
+        os.close(fd)
 
 
 def clear_stale(mountpoint: str) -> str | None:

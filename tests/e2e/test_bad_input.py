@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,19 @@ def test_a_mountpoint_that_is_mounted_already(folder: Path, origin: Server) -> N
         one_line(mount.mount(), FAILED, str(mount.path), "already mounted", "mirror unmount")
         assert mount.status()["keeper_pid"] == keeper
         assert (mount.path / "file").read_bytes() == b"still served"
+
+
+def test_of_mounts_made_at_once_on_one_folder_one_succeeds(folder: Path, origin: Server) -> None:
+    """The others are told that it is mounted already: mounts are never stacked."""
+    put(folder, "file", b"once")
+    with prepared(origin.url) as mount:
+        with ThreadPoolExecutor() as pool:
+            outcomes = list(pool.map(lambda _: mount.mirror(*mount.argv()), range(4)))
+        assert sorted(outcome.code for outcome in outcomes) == [0, 1, 1, 1], list(map(str, outcomes))
+        for outcome in outcomes:
+            if outcome.code:
+                one_line(outcome, FAILED, "mounted", "already")
+        mount.unmount()
 
 
 # -- sources ---------------------------------------------------------------------------------

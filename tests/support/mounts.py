@@ -77,11 +77,14 @@ class Mount:
         env = {**self.env, RUNTIME: str(self.runtime), "MIRROR_CACHE": str(self.cache)}
         return mirror(*args, env=env, prefix=self.prefix, timeout=timeout)
 
+    def argv(self, options: Sequence[str] = ()) -> list[str | Path]:
+        """The arguments that make this mount."""
+        log = self.home / "mount.log"
+        return ["mount", self.source, self.path, "--cache", self.cache, "--log-file", log, *options]
+
     def mount(self, *more: str, args: Sequence[str] | None = None) -> Outcome:
         """Run `mirror mount` once, without asserting that it works."""
-        options = self.args if args is None else tuple(args)
-        log = ("--log-file", str(self.home / "mount.log"))
-        self.said = self.mirror("mount", self.source, self.path, "--cache", self.cache, *log, *options, *more)
+        self.said = self.mirror(*self.argv(self.args if args is None else args), *more)
         if self.said.code == 0:
             self.keeper_pid = int(self.status()["keeper_pid"])
         return self.said

@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 PARALLEL_PARTS = 4
 """Parts of one file under way at once, when the origin serves ranges."""
+NEARBY_PARTS = 2
+NEARBY = 0.02
+"""As many for an origin that answers within so many seconds: one connection keeps such a link busy, a
+second one hides the gaps, and any further one only takes the processor from the readers (measured)."""
 URGENT_PARTS = 4
 """Further ones for readers that wait elsewhere in the file."""
 SMALL = 1024 * 1024
@@ -113,6 +117,7 @@ class Fill:
         self._validator = node.validator
         self._size = node.size
         self._ranged: bool | None = None  # None: the origin has not answered yet
+        self._parallel = PARALLEL_PARTS
         self._parts: list[_Part] = []
         self._waiters: list[_Waiter] = []
         self._cursor = 0
@@ -293,9 +298,9 @@ class Fill:
         if under_way and not self._ranged:
             return None  # the first answer, or the only one there is, decides
         demands = [waiter.range for waiter in self._waiters if waiter.range is not None]
-        if len(under_way) >= PARALLEL_PARTS + (URGENT_PARTS if demands else 0):
+        if len(under_way) >= self._parallel + (URGENT_PARTS if demands else 0):
             return None
-        cursor = self._cursor if len(under_way) < PARALLEL_PARTS else None
+        cursor = self._cursor if len(under_way) < self._parallel else None
         chosen = next_part(missing, under_way, demands, cursor)
         if chosen is None:
             return None
@@ -329,7 +334,9 @@ class Fill:
         """Make one request for what is left of a part and write what comes."""
         everything = part.at == 0 and (self._size is None or part.stop >= self._size)
         stop = None if everything else part.stop
+        asked_at = trio.current_time()
         async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
+            self._parallel = NEARBY_PARTS if trio.current_time() - asked_at < NEARBY else PARALLEL_PARTS
             self._check(body)
             if not self._ranged:
                 # The whole file has to come in one answer: this part is the only one from now on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -77,17 +78,17 @@ def test_the_runtime_folder_must_be_private(tmp_path: Path, monkeypatch: pytest.
         runtime.folder()
 
 
-def test_a_runtime_folder_too_deep_for_a_socket_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_folder_too_deep_for_a_socket_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A path too long for a Unix socket is refused with what to do, and the longest that fits is not."""
-    folder = tmp_path / ("d" * (107 - len("/.sock") - 32 - len(os.fsencode(tmp_path)) - 1))
-    monkeypatch.setenv("MIRROR_RUNTIME", str(folder))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(runtime.socket_path("/mnt")))
-    monkeypatch.setenv("MIRROR_RUNTIME", f"{folder}-")
-    with pytest.raises(SetupError, match=r"at most 69 bytes.*set MIRROR_RUNTIME"):
-        runtime.socket_path("/mnt")
+    # pytest's own temporary folders can be too deep already.
+    with tempfile.TemporaryDirectory() as short:
+        folder = Path(short, "d" * (107 - len("/.sock") - 32 - len(os.fsencode(short)) - 1))
+        monkeypatch.setenv("MIRROR_RUNTIME", str(folder))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(runtime.socket_path("/mnt")))
+        monkeypatch.setenv("MIRROR_RUNTIME", f"{folder}-")
+        with pytest.raises(SetupError, match=r"at most 69 bytes.*set MIRROR_RUNTIME"):
+            runtime.socket_path("/mnt")
 
 
 @pytest.mark.parametrize("mode", [None, 0o644, 0o755])

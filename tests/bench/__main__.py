@@ -24,6 +24,7 @@ KEYS = [row.key for module in (warm, cold, memory) for row in module.ROWS]
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of every comparison.")
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), help="Where the scratch folder goes.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write all figures to this file.")
+@click.option("--readme", type=click.Path(path_type=Path, exists=True), help="Put the table into this file.")
 @click.option("--check", is_flag=True, help="Exit code 1 when a row is not what it must be.")
 def main(
     only: tuple[str, ...],
@@ -31,6 +32,7 @@ def main(
     rounds: int | None,
     folder: Path | None,
     target: Path | None,
+    readme: Path | None,
     check: bool,
 ) -> None:
     """Measure every row, print a table, write JSON."""
@@ -47,6 +49,8 @@ def main(
     if target is not None:
         rows = [result.as_json() for result in results]
         target.write_text(json.dumps({"machine": about, "rows": rows}, indent=2, ensure_ascii=False) + "\n")
+    if readme is not None:
+        report.write_readme(readme, results)
     if check and any(result.ok is False for result in results):
         raise SystemExit(1)
 

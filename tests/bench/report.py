@@ -41,6 +41,33 @@ def show(results: Sequence[Result]) -> None:
     console.print(table)
 
 
+def markdown(results: Sequence[Result]) -> str:
+    """The table of the README."""
+    lines = [
+        "| | this mount | plain FUSE (`-o no_passthrough`) | reference | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for result in results:
+        ours, reference, plain = (
+            _figure(result.median(side), result.row.unit) for side in (OURS, REFERENCE, PLAIN)
+        )
+        against = f"{reference} ({result.row.against})" if reference and result.row.unit != "MiB" else ""
+        ratio = f"{result.ratio:.2f}" if against else ""
+        lines.append(f"| {result.row.title} | **{ours}** | {plain} | {against} | {ratio} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_readme(readme: Path, results: Sequence[Result]) -> None:
+    """Replace the table between the README's two bench markers."""
+    text = readme.read_text()
+    head, begin, rest = text.partition("<!-- bench:begin")
+    marker, _, rest = rest.partition("\n")
+    _, end, tail = rest.partition("<!-- bench:end -->")
+    if not (begin and end):
+        raise ValueError(f"{readme} has no bench markers")
+    readme.write_text(f"{head}{begin}{marker}\n{markdown(results)}{end}{tail}")
+
+
 def verdict(result: Result) -> str:
     """One word: reached the aim, kept the must, or not."""
     if result.ok is None:

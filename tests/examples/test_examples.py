@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import io
 import json
 import os
 import shlex
@@ -11,14 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import demo
 import origin
 import pytest
 import sample
-from mounting import MIRROR, mounted
+from mounting import MIRROR, Status, mounted
 from rich.console import Console
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -65,6 +66,19 @@ def test_the_demo_reads_everything_cold_and_again_without_the_daemon(data: Path)
     assert cold.files == warm.files == disk.files == 41
     assert cold.bytes == warm.bytes == disk.bytes
     assert (warm.read_requests == 0) is passthrough_here(data)
+
+
+def test_the_demo_works_without_passthrough_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(source: str, mountpoint: Path, cache: Path) -> AbstractContextManager[Status]:
+        return mounted(source, mountpoint, cache, "-o", "no_passthrough")
+
+    monkeypatch.setattr(demo, "mounted", without)
+    console = Console(file=io.StringIO(), width=200)
+    with ExitStack() as stack:
+        cold, warm, _ = demo.demonstrate(console, stack, SHAPE)
+    assert cold.files == warm.files == 41
+    assert isinstance(console.file, io.StringIO)
+    assert "Reads go through the daemon here: switched off" in console.file.getvalue()
 
 
 def test_the_demo_stopped_by_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,12 +169,21 @@ class Durability:
             dirty = [held for held in self._dirty if (held.next_checkpoint or 0.0) <= now]
             self._dirty.difference_update(dirty)
             self._due = min((held.next_checkpoint or 0.0 for held in self._dirty), default=None)
-        self._seal(complete)
-        self._checkpoint(dirty)
-        if used:
-            _committed(self._writer.submit(lambda db: rows.put_used(db, used)))
+        failure: CacheBroken | None = None
+        try:
+            self._seal(complete)
+            self._checkpoint(dirty)
+            if used:
+                _committed(self._writer.submit(lambda db: rows.put_used(db, used)))
+        except Exception as exc:
+            # Whoever waits must hear of it, and what comes next must still be made safe.
+            log.exception("not all that was written could be made safe")
+            failure = CacheBroken(f"cannot make safe what was written: {exc!r}")
         for flush in flushes:
-            flush.set_result(None)
+            if failure is None:
+                flush.set_result(None)
+            else:
+                flush.set_exception(failure)
         return ending
 
     # -- checkpoints -------------------------------------------------------------------------
@@ -225,7 +234,18 @@ class Durability:
         """Seal what can be; what cannot be synced loses its name, and is fetched again when asked for."""
         if not complete:
             return
-        ready = [held for held in complete if self._reopened(held)]
+        try:
+            self._seal_ready([held for held in complete if self._reopened(held)])
+        finally:
+            for held in complete:
+                with held.lock:
+                    held.state = HeldState.RELEASED
+                    held.lease.release()
+                self._released(held)
+            with self._wake:
+                self._unsealed -= len(complete)
+
+    def _seal_ready(self, ready: list[Held]) -> None:
         ready = self._all_synced(ready, os.fdatasync)
         ready = [held for held in ready if self._identified(held)]
         ready = self._all_synced(ready, os.fsync)
@@ -234,19 +254,16 @@ class Durability:
                 Sealed(held.node.id, held.lease.inode, held.size or 0, held.validator) for held in ready
             ]
             _committed(self._writer.submit(lambda db: rows.put_sealed(db, sealed)))
-        for held in complete:
-            with held.lock:
-                held.state = HeldState.RELEASED
-                held.lease.release()
-            self._released(held)
-        with self._wake:
-            self._unsealed -= len(complete)
 
     def _reopened(self, held: Held) -> bool:
         """Make sure of a descriptor, where the lease ended early; False: the object is gone since."""
         if held.lease.fd >= 0:
             return True
-        fd = open_read(held.paths.final)
+        try:
+            fd = open_read(held.paths.final)
+        except CacheError as exc:  # no descriptors left: fetched again by the next process that wants it
+            log.warning("%s is not sealed: %s", held.node.name, exc)
+            return False
         if fd is None:
             return False
         held.lease.fd = fd

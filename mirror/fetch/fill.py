@@ -181,27 +181,28 @@ class Fill:
     async def run(self) -> None:
         """Fetch what is missing and complete the object; never raises but when cancelled."""
         error: MirrorError = OriginFailed("the mirror is shutting down")
+        keep = True
         try:
             if await self._take_lease():
                 self._finish(await (self._fetch_small() if self._is_small() else self._fetch_parts()))
         except (VersionChanged, NotFound) as exc:
             # Before any waiting opener hears of it: the kernel looks the name up again at once.
-            error = exc
+            error, keep = exc, False
             await self._outdated(self.node, exc)
         except MirrorError as exc:
             error = exc
         except CacheFull as exc:
-            error = NoSpace(str(exc))
+            # Also what was kept so far goes: the index, and other files, need room as well.
+            error, keep = NoSpace(str(exc)), False
         except CacheError as exc:
-            error = OriginFailed(f"the cache failed: {exc}")
-            error.__cause__ = exc
+            error = NoSpace(f"the cache failed: {exc}")
         except Exception as exc:
             log.exception("%s: unexpected", self._path)
             error = OriginFailed(f"{self._path}: {exc!r}")
         finally:
             if self.state is not FillState.COMPLETE:
                 self.error = error
-                self._give_up(keep=not isinstance(error, VersionChanged | NotFound))
+                self._give_up(keep=keep)
 
     async def _take_lease(self) -> bool:
         """True once the object is ours to fill; False when another process completed it."""
@@ -228,12 +229,12 @@ class Fill:
         self._enter(FillState.COMPLETE)
 
     def _give_up(self, *, keep: bool) -> None:
-        if self._filler is not None:
-            if keep:
-                self._filler.close()
-            else:
-                self._filler.discard()
-            self._filler = None
+        filler, self._filler = self._filler, None
+        try:
+            if filler is not None:
+                (filler.close if keep else filler.discard)()
+        except CacheError as exc:
+            log.warning("%s: what was fetched could not be put away: %s", self._path, exc)
         self._enter(FillState.FAILED)
 
     def _held(self) -> Filler:

@@ -83,16 +83,22 @@ class Keeper:
         self._statistics = WorkerStatistics()
         self._signalled = False
 
-    def run(self) -> None:
-        """Serve until the mount ends. Raises MirrorError when it could not start or was given up."""
+    def run(self) -> bool:
+        """Serve until the mount ends; False when it was told to end before it was mounted.
+
+        Raises MirrorError when it could not start or was given up.
+        """
+        started = False
         try:
             self._start()
+            started = True
             while True:
                 self._turn(None)
         except Stop:
             log.info("ending: %s", "asked to" if self._signalled else "unmounted")
         finally:
             self._end()
+        return started
 
     # The start
 

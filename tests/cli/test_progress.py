@@ -92,7 +92,10 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
                 elapsed=2.0,
                 listing=False,
             ),
-            "4 files, 4.00 KiB: 1 file fetched (1.91 MiB in 2.0 s, 1.0 MB/s), 2 files already there, 1 FAILED",
+            (
+                "4 files, 4.00 KiB: 1 file fetched (1.91 MiB in 2.0 s, 1.0 MB/s), "
+                "2 files already there, 1 FAILED"
+            ),
         ),
         (Summary(listing=False), "0 files, 0 B: 0 files fetched (0 B in 0.0 s, -)"),
     ],

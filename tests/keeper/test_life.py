@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,11 @@ def test_a_launcher_that_is_interrupted_leaves_nothing(make_home: Callable[..., 
     eventually(home.gone, "all of it is undone")
 
 
+def _ended_by(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    process.send_signal(number)
+    return process.poll() is not None
+
+
 def test_a_reader_of_a_stuck_file_can_be_killed(home: Home) -> None:
     """Whoever waits for an origin that never answers ends at once when told to."""
     home.add(stuck=100_000)
@@ -253,7 +259,7 @@ def test_a_reader_of_a_stuck_file_can_be_killed(home: Home) -> None:
         ) as reader:
             eventually(lambda: home.counters()["requests_in_flight"] > 0, "the reader waits")
             # More than once, as a user would: Python may have taken the first one just before it read.
-            eventually(lambda: reader.send_signal(number) or reader.poll() is not None, "the reader ends")
+            eventually(partial(_ended_by, reader, number), "the reader ends")
             assert reader.returncode != 0
 
 

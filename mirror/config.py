@@ -41,8 +41,10 @@ class MountConfig:
     """Most backing files registered at once; None: what RLIMIT_NOFILE leaves."""
     spin_us: int = 50
     """Microseconds the keeper polls for the next request before it sleeps; 0: never."""
-    read_ahead_kb: int = 4096
-    """The mount's read-ahead, where the keeper may set it."""
+    read_ahead_kb: int = 1024
+    """The mount's read-ahead, where the keeper may set it. While a large file is fetched, more makes its
+    reader slower: pages that were used a moment ago are used again sooner (cold 1 GiB against curl: 0.79
+    of its rate with 1 MiB, 0.65 with 4, 0.56 with 16)."""
     foreground: bool = False
     mount_options: tuple[str, ...] = field(default=())
     """Further options for the kernel (`allow_other`, `nosuid`, …), already checked."""

@@ -88,7 +88,7 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
 @click.option(
     "--read-ahead",
     callback=SIZE,
-    default="4M",
+    default="1M",
     show_default=True,
     metavar="SIZE",
     help="How far the kernel reads ahead in files it does not read by itself (root only).",

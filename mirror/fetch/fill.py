@@ -38,8 +38,8 @@ SMALL = 1024 * 1024
 """Files up to this size are gathered in memory and written at once."""
 UNKNOWN = 1 << 62
 """Where a file ends as long as nobody has said."""
-FLUSH = 2 * 1024 * 1024
-"""Received bytes are gathered up to this many before they are written."""
+FLUSH = 1024 * 1024
+"""Received bytes are gathered up to this many before they are written; more only delays the readers."""
 FOLLOW_INTERVAL = 0.05
 """Seconds between looks at what another process has filled."""
 

@@ -182,6 +182,7 @@ class Keeper:
         code = "import os, sys; os.stat(sys.argv[1])"
         asker = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code, self._config.mountpoint],
+            start_new_session=True,  # a Ctrl-C is for us, and no answer about the mount
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

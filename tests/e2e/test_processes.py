@@ -132,6 +132,7 @@ def test_an_unmounted_folder_leaves_nothing_behind(how: str, folder: Path, origi
             process_group=0,
         )
         eventually(lambda: mount.mounted, "it is mounted")
+        eventually(lambda: any(path.is_socket() for path in mount.runtime.rglob("*")), "it answers questions")
         assert (mount.path / "file.bin").read_bytes() == noise("nothing", 3 * MiB)
         if how == "unmount":
             mount.mirror("unmount", mount.path).ok()

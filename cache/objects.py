@@ -161,10 +161,12 @@ class Objects:
             if held is not None and held.lease.inode == inode:
                 present = held.present.copy()
             else:
+                # In this order: sealing deletes the extents, and the row then says that all is there.
+                extents = rows.extents(self._reader, node.id)
                 row = rows.get(self._reader, node.id)
                 if row is None or row.inode != inode:
                     return None
-                present = Extents([(0, row.size or 0)]) if row.sealed else rows.extents(self._reader, node.id)
+                present = Extents([(0, row.size or 0)]) if row.sealed else extents
             if not present.covers(offset, offset + size):
                 return None
             data = os.pread(fd, size, offset)

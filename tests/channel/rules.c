@@ -276,7 +276,9 @@ static void a_successor_takes_over(void)
     expect_answer(&bench, 10, 0); /* what was written before the death is delivered */
     wait_for_loss(&bench);
     CHECK(open_by_keeper(&bench, 7).backing_id == 1); /* opens of complete files do not notice */
-    ask(bench.kernel, FUSE_GETATTR, 14, 1, NULL, 0);  /* held */
+    ask(bench.kernel, FUSE_GETATTR, 14, 1, NULL, 0);  /* held, once it was read: 12 waits there too */
+    while (flight_count(&bench.channel.flight) < 2)
+        usleep(1000);
     bench_attach(&bench);
     expect_request(&bench, FUSE_INIT, 2);
     say(bench.worker, 12, 0, NULL, 0); /* before its INIT a worker has nothing to say */

@@ -5,7 +5,7 @@
 -- The index is kept in WAL mode. A change that must not be undone by a power cut (rows about bytes that
 -- are deleted) is committed with synchronous = FULL, everything else with NORMAL.
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 
 -- One version of one entry, also those that are past: what the kernel sees as an inode.
@@ -61,23 +61,128 @@ CREATE INDEX nodes_past ON nodes (parent, name) WHERE current = 0;
 -- Files of this cache that hold bytes of a node: objects/ab/abcd… when complete, with ".part" behind
 -- it until then. No row: nothing is known to be safe on disk (the file may be there all the same).
 CREATE TABLE objects (
-    node      INTEGER PRIMARY KEY REFERENCES nodes (id),
+    node        INTEGER PRIMARY KEY REFERENCES nodes (id),
     -- Inode number of the file that the extents were written to; they say nothing about another one.
-    inode     INTEGER NOT NULL,
+    inode       INTEGER NOT NULL,
     -- Length of the whole file; NULL: not known yet. Known when sealed.
-    size      INTEGER CHECK (size >= 0),
+    size        INTEGER CHECK (size >= 0),
     -- When it was sealed: complete, and safely on disk with its name. NULL: not (yet).
-    sealed_at REAL,
+    sealed_at   REAL,
     -- When it was last opened, to within the time that such notes are gathered (some seconds).
-    used_at   REAL NOT NULL,
+    used_at     REAL NOT NULL,
+    -- Bytes of the disk that it takes, counted in blocks as the file system does. Bytes that were
+    -- written since the last checkpoint are in the claim of the process that writes them.
+    occupied    INTEGER NOT NULL CHECK (occupied >= 0),
+    -- What eviction goes by (docs/eviction.md): 0 small, 1 main, 2 pinned (never looked at).
+    queue       INTEGER NOT NULL CHECK (queue IN (0, 1, 2)),
+    -- Order in the queue; the smallest goes first.
+    position    INTEGER NOT NULL,
+    -- Opens since it was last passed over, at most 3; -1: fetched ahead, and never opened yet.
+    hits        INTEGER NOT NULL CHECK (hits BETWEEN -1 AND 3),
+    -- space.clock at the last open.
+    used_clock  INTEGER NOT NULL,
+    -- CRC-32C of the bytes as they came, of the whole file. NULL: not sealed, or nobody computed it.
+    crc         INTEGER,
+    -- The same for each run of at most 16 MiB, to say where a file is damaged: pairs of little-endian
+    -- u32, length and CRC-32C, in the order of the file. NULL as crc.
+    sums        BLOB,
+    -- What the origin promised of the whole file and was found true, as "sha-256:HEX". NULL: nothing.
+    digest      TEXT,
+    -- When all its bytes were last read again and compared. NULL: never since they were written.
+    verified_at REAL,
     CHECK (sealed_at IS NULL OR size IS NOT NULL)
 ) STRICT;
 
+CREATE INDEX objects_by_queue ON objects (queue, position);
+-- The scrub takes the one that was not looked at for the longest time.
+CREATE INDEX objects_by_age ON objects (coalesce(verified_at, sealed_at)) WHERE sealed_at IS NOT NULL;
+
+
 -- Byte ranges of objects that are not sealed; of a sealed object every byte is there and it has no rows here.
--- Half-open, disjoint, not touching. Only bytes that are safely on disk (fdatasync) are ever named.
+-- Half-open, disjoint, none across a multiple of 16 MiB. Only bytes that are safely on disk (fdatasync)
+-- are ever named.
 CREATE TABLE extents (
     node  INTEGER NOT NULL REFERENCES objects (node) ON DELETE CASCADE,
     start INTEGER NOT NULL CHECK (start >= 0),
     stop  INTEGER NOT NULL CHECK (stop > start),
+    -- CRC-32C of the bytes as they came. NULL: they came before such sums were kept.
+    crc   INTEGER,
     PRIMARY KEY (node, start)
 ) STRICT, WITHOUT ROWID;
+
+
+-- Sums over objects by queue, kept by the triggers below, so that nobody ever has to add them up.
+CREATE TABLE queues (
+    queue   INTEGER PRIMARY KEY CHECK (queue IN (0, 1, 2)),
+    objects INTEGER NOT NULL,
+    bytes   INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO queues VALUES (0, 0, 0), (1, 0, 0), (2, 0, 0);
+
+CREATE TRIGGER objects_added AFTER INSERT ON objects BEGIN
+    UPDATE queues SET objects = objects + 1, bytes = bytes + new.occupied WHERE queue = new.queue;
+END;
+
+CREATE TRIGGER objects_changed AFTER UPDATE OF occupied, queue ON objects BEGIN
+    UPDATE queues SET objects = objects - 1, bytes = bytes - old.occupied WHERE queue = old.queue;
+    UPDATE queues SET objects = objects + 1, bytes = bytes + new.occupied WHERE queue = new.queue;
+END;
+
+CREATE TRIGGER objects_removed AFTER DELETE ON objects BEGIN
+    UPDATE queues SET objects = objects - 1, bytes = bytes - old.occupied WHERE queue = old.queue;
+END;
+
+
+-- One row: what the whole cache goes by.
+CREATE TABLE space (
+    id         INTEGER PRIMARY KEY CHECK (id = 1),
+    -- Bytes of all files that were ever opened: the clock by which eviction tells ages.
+    clock      INTEGER NOT NULL,
+    -- Most bytes that objects may take, and least that must stay free on the file system: bytes
+    -- ("107374182400") or a share of the file system ("20%"). NULL: the default.
+    cache_size TEXT,
+    min_free   TEXT,
+    -- The start of the system in which the cache was last opened (its boot id). After another one, files
+    -- without rows are looked for once. NULL: not known.
+    boot       TEXT
+) STRICT;
+
+INSERT INTO space VALUES (1, 0, NULL, NULL, NULL);
+
+
+-- Room that processes have taken ahead for what they write, before it is counted in objects. A process
+-- holds a lock on claims/NAME for as long as it lives; the claim of a dead one is settled by the next.
+CREATE TABLE claims (
+    name  TEXT PRIMARY KEY,
+    bytes INTEGER NOT NULL CHECK (bytes >= 0)
+) STRICT, WITHOUT ROWID;
+
+
+-- Objects that were evicted, with space.clock at their last open: whether they come back soon decides
+-- where they begin then. Forgotten after a while.
+CREATE TABLE ghosts (
+    node  INTEGER PRIMARY KEY REFERENCES nodes (id),
+    clock INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX ghosts_by_age ON ghosts (clock);
+
+
+-- Files that are to be kept, whatever happens: shell globs on the path below a source.
+CREATE TABLE pins (
+    source    INTEGER NOT NULL REFERENCES nodes (id),
+    pattern   TEXT    NOT NULL,
+    pinned_at REAL    NOT NULL,
+    PRIMARY KEY (source, pattern)
+) STRICT, WITHOUT ROWID;
+
+
+-- Objects that every process is asked to let go of.
+CREATE TABLE recalls (
+    node     INTEGER PRIMARY KEY REFERENCES nodes (id),
+    -- 0: its room is wanted, whoever has it open keeps it. 1: its bytes are wrong, nobody may be given
+    -- it any more.
+    bad      INTEGER NOT NULL CHECK (bad IN (0, 1)),
+    asked_at REAL    NOT NULL
+) STRICT;

@@ -23,15 +23,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from cache import errors, identity, rows
 from cache.errors import CacheBroken, CacheError
 from cache.held import Held, HeldState
 from cache.identity import Identity
-from cache.names import open_read, unlink
-from cache.rows import Checkpoint, Sealed
+from cache.names import open_read, share, unlink
+from cache.rows import Checkpoint, Payer, Sealed
+from cache.space import BLOCK, Space
 from cache.tree import Tree
 from cache.writer import Writer
 
@@ -51,18 +54,26 @@ LEASES = 4096
 descriptors this process may have. Should more wait (a disk that cannot follow), the leases of further
 ones end early: another process may then fetch such an object again."""
 
+LOCK_SECONDS = 0.1
+"""How often a lock is tried again that another process's sealing holds up."""
+LOCK_TRIES = 600
+
 _SYNC_FILE_RANGE_WRITE = 2
 
 
 class Durability:
     """The thread. ``released`` is called, in it, for every object that is not held any more."""
 
-    def __init__(self, folder: str, tree: Tree, writer: Writer, released: Callable[[Held], None]) -> None:
-        """``folder`` is that of all objects; ``tree`` has to have a reader of its own."""
+    def __init__(
+        self, folder: str, tree: Tree, writer: Writer, space: Space, released: Callable[[Held], None]
+    ) -> None:
+        """``folder`` is that of all objects; ``tree`` and ``space`` have to have a reader of their own."""
         self._folder = folder
         self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._tree = tree
         self._writer = writer
+        self._space = space
+        self._capacity = 0
         self._released = released
         self._leases = min(LEASES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._wake = threading.Condition()
@@ -71,6 +82,7 @@ class Durability:
         self._unsealed = 0  # of _complete and of those being sealed
         self._dirty: set[Held] = set()
         self._used: dict[int, float] = {}
+        self._unlocked: list[tuple[int, int]] = []  # descriptor, and how often its lock was tried
         self._flushes: list[Future[None]] = []
         self._due: float | None = None  # monotonic seconds; None: nothing to do
         self._ending = False
@@ -114,11 +126,17 @@ class Durability:
         with self._wake:
             self._dirty.discard(held)
 
-    def used(self, node: int) -> None:
-        """Note that an object was used now."""
+    def used(self, node: int, at: float) -> None:
+        """Note that an object was opened (epoch seconds)."""
         with self._wake:
-            self._used[node] = time.time()
+            self._used[node] = max(at, self._used.get(node, 0.0))
             self._be_due(time.monotonic() + USED_SECONDS)
+
+    def lock_later(self, fd: int) -> None:
+        """Say by a lock that an object is in use, once another process has sealed it. Takes the descriptor."""
+        with self._wake:
+            self._unlocked.append((fd, 0))
+            self._be_due(time.monotonic() + LOCK_SECONDS)
 
     def flush(self) -> Future[None]:
         """Do at once all that was asked for so far; the future is done when it is done."""
@@ -164,7 +182,8 @@ class Durability:
             while self._due is None or (wait := self._due - time.monotonic()) > 0:
                 self._wake.wait(None if self._due is None else wait)
             ending, flushes, complete, used = self._ending, self._flushes, self._complete, self._used
-            self._flushes, self._complete, self._used = [], [], {}
+            unlocked = self._unlocked
+            self._flushes, self._complete, self._used, self._unlocked = [], [], {}, []
             now = float("inf") if flushes or ending else time.monotonic()
             dirty = [held for held in self._dirty if (held.next_checkpoint or 0.0) <= now]
             self._dirty.difference_update(dirty)
@@ -175,6 +194,9 @@ class Durability:
             self._checkpoint(dirty)
             if used:
                 _committed(self._writer.submit(lambda db: rows.put_used(db, used)))
+            self._lock(unlocked, last=ending)
+            if not self._space.busy or ending:
+                self._space.give_back()
         except Exception as exc:
             # Whoever waits must hear of it, and what comes next must still be made safe.
             log.exception("not all that was written could be made safe")
@@ -190,16 +212,18 @@ class Durability:
 
     def _checkpoint(self, dirty: Iterable[Held]) -> None:
         synced = [(held, point) for held in dirty if (point := self._sync_partial(held)) is not None]
+        payer = self._payer() if synced else Payer()
         submitted = []
         for held, point in synced:
             # Under the lock: a discard deletes rows, and has to find these ones queued before it.
             with held.lock:
                 if held.state in (HeldState.FILLING, HeldState.CLOSED):
-                    future = self._writer.submit(partial(rows.put_checkpoint, point=point))
+                    future = self._writer.submit(partial(rows.put_checkpoint, point=point, payer=payer))
                     submitted.append((held, point, future))
         for held, point, future in submitted:
             if _committed(future):
-                held.durable = point.extents
+                held.durable = point.runs
+                self._space.counted(held, point.occupied, future.result())
         for held in dirty:
             self._end_closed(held)
 
@@ -209,16 +233,19 @@ class Durability:
             held.next_checkpoint = None
             if held.state not in (HeldState.FILLING, HeldState.CLOSED) or held.failure is not None:
                 return None
-            present = held.present.copy()
-        if present == held.durable:
+            runs = held.sums.copy()
+        if list(runs) == list(held.durable):
             return None
         try:
             os.fdatasync(held.lease.fd)
+            occupied = _occupied(held.lease.fd)
         except OSError as exc:
             if held.state in (HeldState.FILLING, HeldState.CLOSED):  # else its descriptor went with it
                 self._lost(held, exc)
             return None
-        return Checkpoint(held.node.id, held.lease.inode, held.size, held.validator, present, held.durable)
+        return Checkpoint(
+            held.node.id, held.lease.inode, held.size, occupied, held.validator, runs, held.durable
+        )
 
     def _end_closed(self, held: Held) -> None:
         with held.lock:
@@ -226,6 +253,7 @@ class Durability:
                 return  # discarded, or filled on, maybe given back once more already
             held.state = HeldState.RELEASED
             held.lease.release()
+        self._space.finished(held)
         self._released(held)
 
     # -- sealing -----------------------------------------------------------------------------
@@ -240,7 +268,9 @@ class Durability:
             for held in complete:
                 with held.lock:
                     held.state = HeldState.RELEASED
+                    _pass_the_lock_on(held)
                     held.lease.release()
+                self._space.finished(held)
                 self._released(held)
             with self._wake:
                 self._unsealed -= len(complete)
@@ -250,10 +280,17 @@ class Durability:
         ready = [held for held in ready if self._identified(held)]
         ready = self._all_synced(ready, os.fsync)
         if ready and self._sync_folders({os.path.dirname(held.paths.final) for held in ready}):  # noqa: PTH120
-            sealed = [
-                Sealed(held.node.id, held.lease.inode, held.size or 0, held.validator) for held in ready
-            ]
-            _committed(self._writer.submit(lambda db: rows.put_sealed(db, sealed)))
+            payer = self._payer()
+            sealed = [_sealed(held) for held in ready]
+            paid = self._writer.submit(lambda db: rows.put_sealed(db, sealed, payer))
+            if _committed(paid):
+                for held, row, bytes_ in zip(ready, sealed, paid.result(), strict=True):
+                    self._space.counted(held, row.occupied, bytes_)
+
+    def _payer(self) -> Payer:
+        with suppress(CacheError):  # what it was before is as good
+            self._capacity = self._space.room().capacity
+        return Payer(self._space.claim_name, self._capacity)
 
     def _reopened(self, held: Held) -> bool:
         """Make sure of a descriptor, where the lease ended early; False: the object is gone since."""
@@ -296,7 +333,11 @@ class Durability:
     def _identified(self, held: Held) -> bool:
         try:
             node = replace(held.node, validator=held.validator)
-            identity.write(held.lease.fd, Identity.of(node, self._tree.place(node.id), held.size or 0))
+            size = held.size or 0
+            what = Identity.of(
+                node, self._tree.place(node.id), size, crc=held.sums.whole(size), digest=held.digest
+            )
+            identity.write(held.lease.fd, what)
         except OSError as exc:
             self._lost(held, exc)
             unlink(held.paths.final)
@@ -324,8 +365,49 @@ class Durability:
         with held.lock:
             held.failure = errors.of_os(exc, f"keep {held.node.name}")
 
+    def _lock(self, unlocked: Iterable[tuple[int, int]], *, last: bool) -> None:
+        """Try the locks that another process's sealing held up."""
+        for fd, tries in unlocked:
+            if share(fd) or last or tries == LOCK_TRIES:
+                os.close(fd)
+                continue
+            with self._wake:
+                self._unlocked.append((fd, tries + 1))
+                self._be_due(time.monotonic() + LOCK_SECONDS)
 
-def _committed(future: Future[None]) -> bool:
+
+def _pass_the_lock_on(held: Held) -> None:
+    """Let the descriptors that were given out say that the object is in use, before the lease ends."""
+    given_out, held.given_out = held.given_out, []
+    if held.lease.fd >= 0:
+        share(held.lease.fd)
+    for fd in given_out:
+        share(fd)
+        os.close(fd)
+
+
+def _sealed(held: Held) -> Sealed:
+    size = held.size or 0
+    crc = held.sums.whole(size)
+    return Sealed(
+        held.node.id,
+        held.lease.inode,
+        size,
+        _occupied(held.lease.fd),
+        held.validator,
+        crc,
+        None if crc is None else held.sums.packed(),
+        held.digest,
+        held.opened,
+    )
+
+
+def _occupied(fd: int) -> int:
+    """Bytes of disk that a file takes; one block more for what describes it. Raises OSError."""
+    return os.fstat(fd).st_blocks * 512 + BLOCK
+
+
+def _committed(future: Future[Any]) -> bool:
     """Wait for rows to be committed; False, and logged, when they could not be.
 
     Without its rows a partial object starts where it last had some, and a complete one is known by

@@ -33,6 +33,10 @@ class CacheBroken(CacheError):
     """The disk or the index failed: what was asked for did not happen."""
 
 
+class BadPattern(ValueError):
+    """A glob that can match nothing; the message says why."""
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

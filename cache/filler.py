@@ -19,6 +19,8 @@ from cache.errors import CacheBroken
 from cache.extents import Extents
 from cache.held import Held, HeldState
 from cache.names import open_read, trustworthy, unlink
+from cache.space import Space
+from cache.sums import runs_of
 
 IOV_MAX = 1024
 """Buffers that one system call takes at most."""
@@ -32,35 +34,49 @@ class Filler:
     """
 
     def __init__(
-        self, held: Held, fd: int, durability: Durability, forget_rows: Callable[[Held], None]
+        self,
+        held: Held,
+        fd: int,
+        durability: Durability,
+        space: Space,
+        forget_rows: Callable[[Held], None],
     ) -> None:
         self.node = held.node
-        self._held = held
+        self.held = held
+        """For the other modules of this package."""
         self._fd = fd
         self._durability = durability
+        self._space = space
         self._forget_rows = forget_rows
 
     @property
     def present(self) -> Extents:
         """What is written, also what is not yet safely on disk. Live: it grows with every `write`."""
-        return self._held.present
+        return self.held.present
 
     def write(self, offset: int, *chunks: bytes | bytearray | memoryview) -> None:
         """Write all of ``chunks`` one behind the other, beginning at ``offset``. Blocks.
+
+        Room that was not reserved (`Objects.reserve`) is claimed here; nothing is evicted for it.
 
         Raises:
             CacheFull: no space is left; nothing of this write counts.
             CacheBroken: the disk failed.
         """
-        held = self._held
+        held = self.held
         if held.failure is not None:
             raise held.failure
         size = sum(len(chunk) for chunk in chunks)
+        self._space.need(held, held.present.total + size)
+        # Of the bytes as they came: what the disk makes of them is what the sums are there to find.
+        runs = runs_of(offset, chunks)
         try:
             self._write_all(offset, list(chunks))
         except OSError as exc:
             raise errors.of_os(exc, f"write {size} bytes of {held.node.name} to the cache") from exc
         with held.lock:
+            for run in runs:
+                held.sums.add(run)
             held.present.add(offset, offset + size)
             self._durability.wrote(held, size)
 
@@ -76,7 +92,7 @@ class Filler:
     def read(self, offset: int, size: int) -> bytes:
         """Bytes that are `present`. Raises `CacheBroken` when they cannot be read."""
         try:
-            data = os.pread(self._held.lease.fd, size, offset)
+            data = os.pread(self.held.lease.fd, size, offset)
         except OSError as exc:
             raise errors.of_os(exc, f"read {self.node.name} from the cache") from exc
         if len(data) != size:
@@ -89,7 +105,7 @@ class Filler:
         Raises:
             ValueError: another one was known, or more is present.
         """
-        held = self._held
+        held = self.held
         if held.size not in (None, size) or size < held.present.stop:
             raise ValueError(f"{self.node.name} cannot have {size} bytes")
         held.size = size
@@ -100,16 +116,23 @@ class Filler:
         It reaches the index together with the bytes that were fetched under it, so whoever resumes
         them can ask for the rest of the same version.
         """
-        self._held.validator = validator
+        self.held.validator = validator
 
-    def complete(self) -> int:
+    def promise(self, digest: str) -> None:
+        """Note what the origin promises of the whole file (``"sha-256:HEX"``), once it was found true."""
+        self.held.digest = digest
+
+    def complete(self, *, opened: bool = True) -> int:
         """Give the object its final name; returns a descriptor for reading, which the caller owns.
+
+        Args:
+            opened: somebody opens it now; False: it was fetched ahead.
 
         Raises:
             ValueError: not all is present.
             CacheBroken: the file is not what was written to it; it is discarded.
         """
-        held = self._held
+        held = self.held
         if held.size is None or not held.present.covers(0, held.size):
             raise ValueError(f"{self.node.name} is not complete: {held.present} of {held.size} bytes")
         if held.failure is not None:
@@ -129,6 +152,8 @@ class Filler:
             self.discard()
             raise errors.of_os(exc, f"name the object of {self.node.name}") from exc
         with held.lock:
+            held.opened = opened
+            held.given_out.append(os.dup(fd))
             held.state = HeldState.COMPLETE
         self._durability.seal(held)
         return fd
@@ -136,10 +161,11 @@ class Filler:
     def discard(self) -> None:
         """The bytes belong to no version that exists: remove them."""
         self._close_writer()
-        held = self._held
+        held = self.held
         with held.lock:
             held.state = HeldState.DISCARDED
         self._durability.forget(held)
+        self._space.finished(held)
         try:
             unlink(held.paths.part)
         finally:
@@ -147,7 +173,7 @@ class Filler:
 
     def close(self) -> None:
         """Give the lease back, once what is there is safe; `Objects.fill` of this process need not wait."""
-        held = self._held
+        held = self.held
         if not held.present:
             self.discard()
             return

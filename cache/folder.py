@@ -16,6 +16,7 @@ from cache import index, statfs
 from cache.errors import CacheUnusable
 
 OBJECTS = "objects"
+CLAIMS = "claims"
 
 
 def check_folder(path: Path) -> None:
@@ -35,7 +36,8 @@ def make_folder(path: Path) -> None:
     check_folder(path)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (path / OBJECTS).mkdir(mode=0o700, exist_ok=True)
+        for part in (OBJECTS, CLAIMS):
+            (path / part).mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         raise CacheUnusable(
             f"cache folder {path} cannot be made: {exc.strerror}: choose another folder"
@@ -58,19 +60,25 @@ def _check(path: Path) -> None:
         )
     if exists:
         _check_owner(path, status)
-        for part in (path / OBJECTS, path / index.NAME):
+        for part in (path / OBJECTS, path / CLAIMS, path / index.NAME):
             if part.exists():
                 _check_owner(part, part.stat())
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         raise CacheUnusable(f"cache folder {path} is not writable: change its mode or choose another folder")
+    # What is cached already is served from a full disk as well, and room is made there by eviction.
+    if exists and (path / index.NAME).exists():
+        _check_version(path)
+        return
     space = os.statvfs(there)
     if space.f_bavail == 0 or (space.f_files and not space.f_ffree):
         raise CacheUnusable(
             f"no space is left for the cache folder {path}: make room or choose another folder"
         )
-    if exists:
-        file = path / index.NAME
-        index.check_version(index.version_of(file), file)
+
+
+def _check_version(path: Path) -> None:
+    file = path / index.NAME
+    index.check_version(index.version_of(file), file)
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:

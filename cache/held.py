@@ -10,6 +10,7 @@ from cache.extents import Extents
 from cache.lease import Lease
 from cache.model import Node
 from cache.names import Paths
+from cache.sums import Sums
 
 
 class HeldState(Enum):
@@ -31,21 +32,27 @@ class Held:
     """What `Filler`, `Objects` and `Durability` share about one object."""
 
     __slots__ = (
+        "allotted",
+        "counted",
+        "digest",
         "durable",
         "failure",
+        "given_out",
         "lease",
         "lock",
         "next_checkpoint",
         "node",
+        "opened",
         "paths",
         "present",
         "size",
         "state",
+        "sums",
         "unsynced",
         "validator",
     )
 
-    def __init__(self, node: Node, paths: Paths, lease: Lease, durable: Extents) -> None:
+    def __init__(self, node: Node, paths: Paths, lease: Lease, durable: Sums, counted: int) -> None:
         self.node = node
         """As it was when the fill began."""
         self.paths = paths
@@ -56,10 +63,22 @@ class Held:
         """Length of the whole file; None until it is known."""
         self.validator = node.validator
         """Strong validator of the version; None until it is known."""
-        self.present = durable.copy()
+        self.present = Extents((run.start, run.stop) for run in durable)
         """What is written. Replaced ranges, not changed ones: may be read without the lock."""
-        self.durable = durable
+        self.sums = durable
+        """The same with the checksums of what came."""
+        self.durable = durable.copy()
         """What the index says; of no interest but to checkpoints."""
+        self.counted = counted
+        """Bytes of disk that its row in the index says. Of no interest but to `Space`, as the next."""
+        self.allotted = counted
+        """Bytes of disk that it may take."""
+        self.digest: str | None = None
+        """What the origin promised of the whole file, once it was found true."""
+        self.opened = True
+        """False: fetched ahead of the first open."""
+        self.given_out: list[int] = []
+        """Copies of the descriptors that were given out and cannot say yet that it is in use."""
         self.unsynced = 0
         """Bytes written since the last checkpoint began."""
         self.next_checkpoint: float | None = None

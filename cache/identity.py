@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 ATTRIBUTE = "user.mirror.object"
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, FORMAT)
 
 _CANNOT = (errno.ENOTSUP, errno.ENOSPC, errno.EDQUOT, errno.E2BIG, errno.ERANGE, errno.EPERM)
 """No attributes here, or none as large as this one: the row has to be enough."""
@@ -35,12 +36,24 @@ class Identity:
     mtime_ns: int | None
     mtime_resolution_ns: int
     validator: str | None
+    crc: int | None = None
+    """CRC-32C of the whole file; None in objects of format 1."""
+    digest: str | None = None
+    """What the origin promised of it, as in ``objects.digest``."""
 
     @classmethod
-    def of(cls, node: Node, place: tuple[str, str], size: int) -> Identity:
+    def of(
+        cls,
+        node: Node,
+        place: tuple[str, str],
+        size: int,
+        *,
+        crc: int | None = None,
+        digest: str | None = None,
+    ) -> Identity:
         """The identity of a node's object; ``place`` is its source and path."""
         source, path = place
-        return cls(source, path, size, node.mtime_ns, node.mtime_resolution_ns, node.validator)
+        return cls(source, path, size, node.mtime_ns, node.mtime_resolution_ns, node.validator, crc, digest)
 
     def is_of(self, node: Node, place: tuple[str, str]) -> bool:
         """Whether an object that says this holds the version of ``node``.
@@ -71,7 +84,7 @@ def read(fd: int) -> Identity | None:
     """The identity of an open object; None when it has none that can be understood."""
     try:
         raw = json.loads(os.getxattr(fd, ATTRIBUTE))
-        if raw.pop("format") != FORMAT:
+        if raw.pop("format") not in _READABLE:
             return None
         return Identity(**raw)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -14,7 +14,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -24,14 +24,13 @@ from sqlite_utils import Database
 
 from cache import errors
 from cache.errors import CacheUnusable
+from cache.migrations import MIGRATIONS
+from cache.scripts import statements
 
 NAME = "index.sqlite"
 
-VERSION = 1
+VERSION = 2
 """Of the schema in ``schema.sql``."""
-
-MIGRATIONS: Sequence[Callable[[Database], None]] = ()
-"""``MIGRATIONS[n - 1]`` turns version n into n + 1; it runs within a transaction and sets no version."""
 
 BUSY_SECONDS = 30.0
 """How long SQLite itself waits for another process's lock."""
@@ -136,7 +135,7 @@ def _migrate(connection: sqlite3.Connection, index: Path) -> None:
         check_version(version, index)
         db = Database(connection)
         if version == 0:
-            for statement in _statements(files("cache").joinpath("schema.sql").read_text("utf-8")):
+            for statement in statements(files("cache").joinpath("schema.sql").read_text("utf-8")):
                 db.execute(statement)
         elif version < VERSION:
             for migration in MIGRATIONS[version - 1 :]:
@@ -151,16 +150,6 @@ def _migrate(connection: sqlite3.Connection, index: Path) -> None:
 def _version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split a script: `executescript` would end the transaction it is to run in."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if line.rstrip().endswith(";") and sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _damaged(index: Path, exc: sqlite3.DatabaseError) -> CacheUnusable:
@@ -187,6 +176,11 @@ class Reader:
         """The first row or None. Raises as `all` does."""
         rows = self.all(sql, *parameters)
         return rows[0] if rows else None
+
+    def data_version(self) -> int:
+        """A number that changes when any other connection has changed the index."""
+        row = self.one("PRAGMA data_version")
+        return 0 if row is None else row[0]
 
     def close(self) -> None:
         """Close the connection."""

@@ -87,19 +87,6 @@ class Lease:
             self.fd = -1
 
 
-def locked(fd: int) -> bool:
-    """Whether a living process holds the lease of an open file.
-
-    The question takes a shared lock for a moment, so that those who ask are no leases to each other.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
-
-
 def _open(path: str) -> int:
     try:
         return os.open(path, _FLAGS, 0o600)

@@ -8,6 +8,7 @@ follows a symbolic link.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -61,6 +62,30 @@ def open_read(path: str) -> int | None:
 def open_write(path: str) -> int:
     """Open an object's file for writing. Raises OSError."""
     return os.open(path, _WRITE)
+
+
+def share(fd: int) -> bool:
+    """Say that an object is in use, for as long as this open file lives, wherever its descriptor goes.
+
+    Whoever removes objects to make room takes the same lock for itself first (`alone`), and leaves alone
+    what it cannot have. False: somebody seals the object at this moment, or removes it.
+    """
+    return _locked(fd, fcntl.LOCK_SH)
+
+
+def alone(fd: int) -> bool:
+    """Whether nobody else has an object in use, seals or removes it; nobody can begin to until this
+    open file is closed.
+    """
+    return _locked(fd, fcntl.LOCK_EX)
+
+
+def _locked(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def trustworthy(status: os.stat_result) -> bool:

@@ -10,6 +10,9 @@ file with a final name:
   bytes may be wrong, so it is removed by the next one who fills it, and never written in place: the
   kernel may still serve from it.
 
+Every descriptor that is given out of a complete object says by a lock that the object is in use, for as
+long as any copy of it is open anywhere; so nobody removes it to make room (:mod:`cache.removal`).
+
 Nothing here scans the objects, and nothing waits for the writer but rare repairs.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -26,16 +30,22 @@ import trio
 from cache import errors, identity, rows
 from cache.durability import Durability
 from cache.errors import CacheError
+from cache.eviction import Eviction
 from cache.extents import Extents
 from cache.filler import Filler
 from cache.held import Held, HeldState
 from cache.index import Reader
-from cache.lease import Lease, locked
+from cache.lease import Lease
 from cache.model import Node
-from cache.names import Names, Paths, open_read, open_write, trustworthy, unlink
-from cache.rows import ObjectRow, Sealed
+from cache.names import Names, Paths, open_read, open_write, share, trustworthy, unlink
+from cache.pins import Pins
+from cache.recalls import Recalls
+from cache.removal import Removal
+from cache.rows import ObjectRow, Payer, Sealed
+from cache.space import BLOCK, Space
+from cache.sums import Sums
 from cache.tree import Tree
-from cache.writer import Writer, wake
+from cache.writer import Writer, result_of
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +71,54 @@ class _Verdict(Enum):
     """Left by a process that died before it was safe."""
     BAD = auto()
     """Not what was once there: truncated, replaced, or somebody else's."""
+    LEAVING = auto()
+    """Somebody removes it at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What `Objects` works with, made by `Cache.open`."""
+
+    names: Names
+    tree: Tree
+    reader: Reader
+    """For the event loop."""
+    behind: Reader
+    """For threads."""
+    tree_behind: Tree
+    """The same with ``behind``."""
+    writer: Writer
+    space: Space
+    recalls: Recalls
+    pins: Pins
 
 
 class Objects:
     """The objects of every source in one cache. May be used by several threads."""
 
-    def __init__(
-        self, names: Names, tree: Tree, reader: Reader, writer: Writer, durability_tree: Tree
-    ) -> None:
-        self._names = names
-        self._tree = tree
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, hands: Hands) -> None:
+        self._names = hands.names
+        self._tree = hands.tree
+        self._tree_behind = hands.tree_behind
+        self._reader = hands.reader
+        self._writer = hands.writer
+        self._space = hands.space
         self._lock = threading.Lock()
         self._held: dict[bytes, Held] = {}  # by key, guarded by _lock
-        self._durability = Durability(names.folder, durability_tree, writer, self._released)
+        self.removal = Removal(hands.names, hands.behind, hands.writer, hands.space)
+        self.eviction = Eviction(
+            hands.space,
+            self.removal,
+            hands.recalls,
+            hands.pins,
+            hands.tree_behind,
+            hands.behind,
+            hands.writer,
+            self.settle_the_dead,
+        )
+        self._durability = Durability(
+            hands.names.folder, hands.tree_behind, hands.writer, hands.space, self._released
+        )
 
     # -- what is here ------------------------------------------------------------------------
 
@@ -110,13 +153,27 @@ class Objects:
             if row is not None and row.sealed and not self._is_held(node):
                 self._drop_bad(node, paths)
             return None
-        verdict = self._judge(fd, node, row)
+        shared = share(fd)
+        verdict = self._judge(fd, node, row, shared=shared)
         if verdict is _Verdict.GOOD:
+            if not shared:
+                self._share_later(node, fd)
             return fd
         os.close(fd)
         if verdict is _Verdict.BAD:
             self._drop_bad(node, paths)
         return None
+
+    def _share_later(self, node: Node, fd: int) -> None:
+        """Whoever seals an object has its lock: the descriptor gets its share when that ends."""
+        copy = os.dup(fd)
+        held = self._held.get(node.key)
+        if held is not None:
+            with held.lock:
+                if held.state is HeldState.COMPLETE:
+                    held.given_out.append(copy)
+                    return
+        self._durability.lock_later(copy)
 
     def open_partial(self, node: Node) -> int | None:
         """Open an incomplete object for reading; None when nothing is known to be in it.
@@ -162,7 +219,7 @@ class Objects:
                 present = held.present.copy()
             else:
                 # In this order: sealing deletes the extents, and the row then says that all is there.
-                extents = rows.extents(self._reader, node.id)
+                extents = _extents(rows.runs(self._reader, node.id))
                 row = rows.get(self._reader, node.id)
                 if row is None or row.inode != inode:
                     return None
@@ -182,7 +239,7 @@ class Objects:
             status = os.lstat(self._names.of(node.key).part)
         except OSError:
             return Extents()
-        extents = rows.extents(self._reader, node.id)
+        extents = _extents(rows.runs(self._reader, node.id))
         fits = status.st_ino == row.inode and extents.stop <= status.st_size
         return extents if fits else Extents()
 
@@ -233,7 +290,7 @@ class Objects:
         return self._filler(held, fd)
 
     def _filler(self, held: Held, fd: int) -> Filler:
-        return Filler(held, fd, self._durability, self._forget_rows)
+        return Filler(held, fd, self._durability, self._space, self._forget_rows)
 
     def _take(self, node: Node, paths: Paths) -> Held | None:
         while True:
@@ -247,9 +304,9 @@ class Objects:
                     lease.remove()
                     return None
                 if _continues(row, lease, node):
-                    present = Extents() if row is None else rows.extents(self._reader, node.id)
-                    if present.stop <= lease.size:
-                        return Held(node, paths, lease, present)
+                    runs = Sums() if row is None else rows.runs(self._reader, node.id)
+                    if _extents(runs).stop <= lease.size:
+                        return Held(node, paths, lease, runs, 0 if row is None else row.occupied)
                 # The index speaks of another file: it has to forget that one for good first.
                 if row is not None:
                     self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()
@@ -262,7 +319,8 @@ class Objects:
     def _clear(self, fd: int, node: Node, row: ObjectRow | None, paths: Paths) -> bool:
         """Remove a final name that is of no use, holding the lease; False: the object is complete."""
         try:
-            if self._judge(fd, node, row) is _Verdict.GOOD:
+            shared = share(fd)
+            if self._judge(fd, node, row, shared=shared, leased=True) is _Verdict.GOOD:
                 return False
         finally:
             os.close(fd)
@@ -274,9 +332,22 @@ class Objects:
 
     # -- other -------------------------------------------------------------------------------
 
-    def touch(self, node: Node) -> None:
-        """Note that an object was used; costs nothing, is written some seconds later."""
-        self._durability.used(node.id)
+    def touch(self, node: int, at: float | None = None) -> None:
+        """Note that an object was opened (epoch seconds; None: now). It is written some seconds later."""
+        self._durability.used(node, time.time() if at is None else at)
+
+    async def reserve(self, filler: Filler, size: int) -> None:
+        """Make sure that a file that is being filled may have ``size`` bytes; evicts others for it.
+
+        Raises:
+            CacheFull: there is no room, and nothing may go.
+            CacheBroken: the index failed.
+        """
+        await self.eviction.reserve(filler.held, size)
+
+    async def free(self, size: int) -> int:
+        """Evict objects that take ``size`` bytes or more; returns how many bytes were freed."""
+        return await self.eviction.free(size)
 
     async def drop(self, node: Node) -> None:
         """Remove an object, complete or not, unless somebody is filling it.
@@ -289,12 +360,21 @@ class Objects:
 
     async def sync(self) -> None:
         """Wait until everything that is complete is sealed, and all that is written is safely on disk."""
-        token = trio.lowlevel.current_trio_token()
-        done = trio.Event()
-        future = self._durability.flush()
-        future.add_done_callback(lambda _: wake(token, done))
-        await done.wait()
-        future.result()
+        await result_of(self._durability.flush())
+
+    def settle_the_dead(self) -> int:
+        """Count what processes wrote that died; returns how many there were. Blocks."""
+        return self._space.settle_the_dead(self._settle)
+
+    def _settle(self, id_: int) -> None:
+        node = self._tree_behind.node(id_)
+        if node is None:
+            return
+        fd = self.open_complete(node)  # takes it over, and counts it, if it says what it is
+        if fd is None:
+            self.removal.settle(node)
+        else:
+            os.close(fd)
 
     def close(self) -> None:
         """Make everything safe and end. Blocks. Fillers that are left must not be used any more."""
@@ -311,23 +391,41 @@ class Objects:
         held = self._held.get(node.key)
         return held is not None and held.state not in (HeldState.DISCARDED, HeldState.RELEASED)
 
-    def _judge(self, fd: int, node: Node, row: ObjectRow | None) -> _Verdict:
-        """What an open file with the final name of a node's object is."""
+    def _judge(
+        self, fd: int, node: Node, row: ObjectRow | None, *, shared: bool, leased: bool = False
+    ) -> _Verdict:
+        """What an open file with the final name of a node's object is.
+
+        Args:
+            fd: the file.
+            node: the version that it should be.
+            row: what the index said after the file was opened.
+            shared: it can be in use; False: a living process seals or removes it.
+            leased: this process holds the lease of its ``.part`` name.
+        """
         status = os.fstat(fd)
+        if not status.st_nlink:
+            return _Verdict.LEAVING
         if not trustworthy(status):
             return _Verdict.BAD
         held = self._held.get(node.key)
         if held is not None and held.state is HeldState.COMPLETE:
             return _Verdict.GOOD if status.st_size == held.size else _Verdict.BAD
+        # Who removes an object has the lease of its other name as well; who seals it does not.
+        if not shared and not leased and os.path.lexists(self._names.of(node.key).part):
+            return _Verdict.LEAVING
         if row is None or not row.sealed:
+            if not shared:
+                return _Verdict.GOOD if node.size in (None, status.st_size) else _Verdict.LEFT
             seen = identity.read(fd)
             size_fits = seen is not None and seen.size == status.st_size
             if seen is not None and size_fits and seen.is_of(node, self._tree.place(node.id)):
-                sealed = Sealed(node.id, status.st_ino, status.st_size)
-                self._writer.submit(lambda db: rows.put_sealed(db, [sealed]))
+                occupied = status.st_blocks * 512 + BLOCK
+                found = Sealed(
+                    node.id, status.st_ino, status.st_size, occupied, crc=seen.crc, digest=seen.digest
+                )
+                self._writer.submit(lambda db: rows.put_sealed(db, [found], Payer()))
                 return _Verdict.GOOD
-            if locked(fd):
-                return _Verdict.GOOD if node.size in (None, status.st_size) else _Verdict.LEFT
             # Nobody holds it now; whoever did had written the row before letting go.
             row = rows.get(self._reader, node.id)
             if row is None or not row.sealed:
@@ -349,15 +447,8 @@ class Objects:
         deleted.add_done_callback(lambda _: lease.remove())
 
     def _drop(self, node: Node) -> None:
-        paths = self._names.of(node.key)
-        lease = Lease.take(paths.part)
-        if lease is None:
-            return
-        try:
-            self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()
-            unlink(paths.final)
-        finally:
-            lease.remove()
+        self.removal.remove([node], in_use=True)
+        self._space.give_back()
 
     def _forget_rows(self, held: Held) -> None:
         """Delete the rows of a discarded object, then end its lease."""
@@ -373,6 +464,10 @@ class Objects:
         with self._lock:
             if self._held.get(held.node.key) is held:
                 del self._held[held.node.key]
+
+
+def _extents(runs: Sums) -> Extents:
+    return Extents((run.start, run.stop) for run in runs)
 
 
 def _complete(size: int) -> ObjectState:

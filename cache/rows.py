@@ -12,17 +12,24 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cache.extents import Extents
+from cache import policy, space
 from cache.index import Reader
+from cache.policy import Queue
+from cache.sums import Run, Sums
 
-_GET = "SELECT inode, size, sealed_at FROM objects WHERE node = ?"
-_EXTENTS = "SELECT start, stop FROM extents WHERE node = ? ORDER BY start"
+_GET = "SELECT inode, size, sealed_at, occupied FROM objects WHERE node = ?"
+_RUNS = "SELECT start, stop, crc FROM extents WHERE node = ? ORDER BY start"
 
-_PUT = """
-    INSERT INTO objects (node, inode, size, sealed_at, used_at)
-    VALUES (:node, :inode, :size, :sealed_at, :now)
-    ON CONFLICT (node) DO UPDATE SET inode = :inode, size = :size, sealed_at = :sealed_at
+_INSERT = """
+    INSERT INTO objects (node, inode, size, sealed_at, occupied, used_at, queue, position, hits, used_clock)
+    VALUES (:node, :inode, :size, :sealed_at, :occupied, :now, :queue,
+            (SELECT coalesce(max(position), 0) + 1 FROM objects WHERE queue = :queue), :hits, :clock)
 """
+_UPDATE = """
+    UPDATE objects SET inode = :inode, size = :size, sealed_at = :sealed_at, occupied = :occupied
+    WHERE node = :node
+"""
+_SEAL = "UPDATE objects SET crc = ?, sums = ?, digest = ?, verified_at = NULL WHERE node = ?"
 
 _LEARN = """
     UPDATE nodes SET size = coalesce(size, ?1), validator = coalesce(validator, ?2)
@@ -37,18 +44,30 @@ class ObjectRow:
     inode: int
     size: int | None
     sealed: bool
+    occupied: int
+    """Bytes of disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Who has claimed the room that an object takes, and what eviction has to know of a new one."""
+
+    claim: str = ""
+    capacity: int = 0
+    """Bytes that all objects may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """An object that is being filled: extents that are on disk now, and those that the index has."""
+    """An object that is being filled: the runs that are on disk now, and those that the index has."""
 
     node: int
     inode: int
     size: int | None
+    occupied: int
     validator: str | None
-    extents: Extents
-    known: Extents
+    runs: Sums
+    known: Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,42 +77,55 @@ class Sealed:
     node: int
     inode: int
     size: int
+    occupied: int
     validator: str | None = None
+    crc: int | None = None
+    sums: bytes | None = None
+    digest: str | None = None
+    opened: bool = True
+    """False: it was fetched ahead of the first open."""
 
 
 def get(reader: Reader, node: int) -> ObjectRow | None:
     """The row of an object."""
     row = reader.one(_GET, node)
-    return None if row is None else ObjectRow(row[0], row[1], row[2] is not None)
+    return None if row is None else ObjectRow(row[0], row[1], row[2] is not None, row[3])
 
 
-def extents(reader: Reader, node: int) -> Extents:
-    """The extents of an object that is not sealed."""
-    return Extents(reader.all(_EXTENTS, node))
+def runs(reader: Reader, node: int) -> Sums:
+    """The extents of an object that is not sealed, with their checksums."""
+    return Sums(Run(*row) for row in reader.all(_RUNS, node))
 
 
-def put_checkpoint(db: sqlite3.Connection, point: Checkpoint) -> None:
-    """Note which bytes of a partial object are on disk."""
-    _put(db, point.node, point.inode, point.size, None)
+def put_checkpoint(db: sqlite3.Connection, point: Checkpoint, payer: Payer) -> int:
+    """Note which bytes of a partial object are on disk; returns what the claim has paid for it."""
+    paid = _put(db, point.node, point.inode, point.size, None, point.occupied, payer, opened=True)
     db.execute(_LEARN, (None, point.validator, point.node))
-    before, now = set(point.known), set(point.extents)
+    before, now = set(point.known), set(point.runs)
     db.executemany(
         "DELETE FROM extents WHERE node = ? AND start = ?",
-        [(point.node, start) for start, _ in before - now],
+        [(point.node, run.start) for run in before - now],
     )
     db.executemany(
-        "INSERT OR REPLACE INTO extents VALUES (?, ?, ?)",
-        [(point.node, start, stop) for start, stop in now - before],
+        "INSERT OR REPLACE INTO extents VALUES (?, ?, ?, ?)", [(point.node, *run) for run in now - before]
     )
+    return paid
 
 
-def put_sealed(db: sqlite3.Connection, objects: Sequence[Sealed]) -> None:
-    """Note objects that are sealed, and what their fills learned of the versions."""
-    for sealed in objects:
-        _put(db, sealed.node, sealed.inode, sealed.size, time.time())
-    nodes = [(sealed.node,) for sealed in objects]
-    db.executemany("DELETE FROM extents WHERE node = ?", nodes)
-    db.executemany(_LEARN, [(sealed.size, sealed.validator, sealed.node) for sealed in objects])
+def put_sealed(db: sqlite3.Connection, objects: Sequence[Sealed], payer: Payer) -> list[int]:
+    """Note objects that are sealed, and what their fills learned of the versions.
+
+    Returns what the claim has paid for each.
+    """
+    now = time.time()
+    paid = [
+        _put(db, new.node, new.inode, new.size, now, new.occupied, payer, opened=new.opened)
+        for new in objects
+    ]
+    db.executemany(_SEAL, [(new.crc, new.sums, new.digest, new.node) for new in objects])
+    db.executemany("DELETE FROM extents WHERE node = ?", [(new.node,) for new in objects])
+    db.executemany(_LEARN, [(new.size, new.validator, new.node) for new in objects])
+    return paid
 
 
 def delete(db: sqlite3.Connection, node: int) -> None:
@@ -102,13 +134,58 @@ def delete(db: sqlite3.Connection, node: int) -> None:
 
 
 def put_used(db: sqlite3.Connection, used: Mapping[int, float]) -> None:
-    """Note when objects were last used: node id → epoch seconds."""
+    """Note when objects were last opened: node id → epoch seconds."""
+    (clock,) = db.execute("SELECT clock FROM space").fetchone()
+    rows = []
+    for node, at in used.items():
+        size = db.execute("SELECT size FROM objects WHERE node = ?", (node,)).fetchone()
+        if size is not None:
+            clock += size[0] or 0
+            rows.append((at, clock, node))
     db.executemany(
-        "UPDATE objects SET used_at = max(used_at, ?) WHERE node = ?",
-        [(at, node) for node, at in used.items()],
+        "UPDATE objects SET used_at = max(used_at, ?), used_clock = ?, hits = min(hits + 1, 3) WHERE node = ?",
+        rows,
     )
+    db.execute("UPDATE space SET clock = ?", (clock,))
 
 
-def _put(db: sqlite3.Connection, node: int, inode: int, size: int | None, sealed_at: float | None) -> None:
-    row = {"node": node, "inode": inode, "size": size, "sealed_at": sealed_at, "now": time.time()}
-    db.execute(_PUT, row)
+def _put(
+    db: sqlite3.Connection,
+    node: int,
+    inode: int,
+    size: int | None,
+    sealed_at: float | None,
+    occupied: int,
+    payer: Payer,
+    *,
+    opened: bool,
+) -> int:
+    row = {"node": node, "inode": inode, "size": size, "sealed_at": sealed_at, "occupied": occupied}
+    known = db.execute("SELECT occupied FROM objects WHERE node = ?", (node,)).fetchone()
+    if known is not None:
+        db.execute(_UPDATE, row)
+        return space.pay(db, payer.claim, occupied - known[0])
+    (clock,) = db.execute("SELECT clock FROM space").fetchone()
+    queue = _begins_in(db, node, occupied, payer.capacity, clock)
+    if opened:
+        clock += size or 0
+        db.execute("UPDATE space SET clock = ?", (clock,))
+    row |= {"now": time.time(), "queue": queue.value, "hits": 0 if opened else -1, "clock": clock}
+    db.execute(_INSERT, row)
+    db.execute("DELETE FROM ghosts WHERE node = ?", (node,))
+    return space.pay(db, payer.claim, occupied)
+
+
+def _begins_in(db: sqlite3.Connection, node: int, occupied: int, capacity: int, clock: int) -> Queue:
+    ghost = db.execute("SELECT clock FROM ghosts WHERE node = ?", (node,)).fetchone()
+    (main,) = db.execute("SELECT bytes FROM queues WHERE queue = ?", (Queue.MAIN.value,)).fetchone()
+    sql = "SELECT used_clock FROM objects WHERE queue = ? ORDER BY position LIMIT 1"
+    oldest = db.execute(sql, (Queue.MAIN.value,)).fetchone()
+    return policy.place(
+        ghost=None if ghost is None else ghost[0],
+        occupied=occupied,
+        main_bytes=main,
+        budget=capacity,
+        clock=clock,
+        next_main_used=None if oldest is None else oldest[0],
+    )

@@ -12,7 +12,10 @@ from cache import index
 from cache.folder import make_folder
 from cache.index import Reader
 from cache.names import Names
-from cache.objects import Objects
+from cache.objects import Hands, Objects
+from cache.pins import Pins
+from cache.recalls import Recalls
+from cache.space import Space
 from cache.tree import Tree
 from cache.writer import Writer
 
@@ -20,10 +23,13 @@ from cache.writer import Writer
 class Cache:
     """One cache that is open. Made by `open`; several processes may have one folder open at once."""
 
-    def __init__(self, path: Path, tree: Tree, objects: Objects) -> None:
+    def __init__(self, path: Path, hands: Hands, objects: Objects) -> None:
         self.path = path
-        self.tree = tree
+        self.tree = hands.tree
         self.objects = objects
+        self.space = hands.space
+        self.pins = hands.pins
+        self.recalls = hands.recalls
 
     @classmethod
     @asynccontextmanager
@@ -54,7 +60,21 @@ class Cache:
         stack.callback(behind.close)
         writer = Writer(file)
         stack.callback(writer.close)
-        tree = Tree(reader, writer)
-        objects = Objects(Names(path), tree, reader, writer, Tree(behind, writer))
+        tree_behind = Tree(behind, writer)
+        space = Space(path, reader, writer)
+        stack.callback(space.close)
+        hands = Hands(
+            names=Names(path),
+            tree=Tree(reader, writer),
+            reader=reader,
+            behind=behind,
+            tree_behind=tree_behind,
+            writer=writer,
+            space=space,
+            recalls=Recalls(behind, writer),
+            pins=Pins(tree_behind, behind, writer),
+        )
+        objects = Objects(hands)
         stack.callback(objects.close)
-        return cls(path, tree, objects)
+        objects.settle_the_dead()
+        return cls(path, hands, objects)

@@ -32,6 +32,16 @@ _UPDATE = """
 
 _RETIRE_FILE = "UPDATE nodes SET current = 0 WHERE id = ?"
 
+# What the origin has replaced goes before everything else, unless it is opened again.
+_GOES_FIRST = "UPDATE objects SET queue = 0, position = -node, hits = 0 WHERE node = ?"
+_ALL_GO_FIRST = """
+    WITH RECURSIVE below (id) AS (
+        SELECT ? UNION ALL
+        SELECT nodes.id FROM nodes JOIN below ON nodes.parent = below.id WHERE nodes.current = 1
+    )
+    UPDATE objects SET queue = 0, position = -node, hits = 0 WHERE node IN below
+"""
+
 # A folder that comes back has to be listed before it says anything.
 _RETIRE_FOLDER = """
     WITH RECURSIVE below (id) AS (
@@ -296,8 +306,12 @@ def _update_of(node: Node) -> Row:
 
 
 def _retire(db: sqlite3.Connection, nodes: Sequence[Node]) -> None:
-    db.executemany(_RETIRE_FILE, [(node.id,) for node in nodes if node.kind is Kind.FILE])
-    db.executemany(_RETIRE_FOLDER, [(node.id,) for node in nodes if node.kind is Kind.FOLDER])
+    files = [(node.id,) for node in nodes if node.kind is Kind.FILE]
+    folders = [(node.id,) for node in nodes if node.kind is Kind.FOLDER]
+    db.executemany(_GOES_FIRST, files)
+    db.executemany(_ALL_GO_FIRST, folders)
+    db.executemany(_RETIRE_FILE, files)
+    db.executemany(_RETIRE_FOLDER, folders)
 
 
 # -- nodes ---------------------------------------------------------------------------------------

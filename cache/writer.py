@@ -76,14 +76,9 @@ class Writer:
             self._jobs.put(job)
         return job.future
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], *, durable: bool = False) -> T:
         """`submit`, and wait without blocking the event loop. When cancelled, the work is still done."""
-        token = trio.lowlevel.current_trio_token()
-        done = trio.Event()
-        future = self.submit(work)
-        future.add_done_callback(lambda _: wake(token, done))
-        await done.wait()
-        return future.result()
+        return await result_of(self.submit(work, durable=durable))
 
     def close(self) -> None:
         """Do what is queued, then end the thread. Blocks."""
@@ -178,7 +173,16 @@ class Writer:
         return value, None
 
 
-def wake(token: trio.lowlevel.TrioToken, event: trio.Event) -> None:
+async def result_of(future: Future[T]) -> T:
+    """What a future of another thread brings, without blocking the event loop."""
+    token = trio.lowlevel.current_trio_token()
+    done = trio.Event()
+    future.add_done_callback(lambda _: _wake(token, done))
+    await done.wait()
+    return future.result()
+
+
+def _wake(token: trio.lowlevel.TrioToken, event: trio.Event) -> None:
     """Set an event of a trio run from any thread; nothing happens when the run is over."""
     try:
         token.run_sync_soon(event.set)

@@ -20,7 +20,7 @@ from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, OriginFailed, Stalled
 from mirror.fetch import Priority
 from mirror.limits import raise_descriptor_limit
-from mirror.patterns import Patterns
+from cache.patterns import Patterns
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""

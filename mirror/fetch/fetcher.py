@@ -104,7 +104,7 @@ class Fetcher:
         fd = self._objects.open_complete(node)
         if fd is None:
             return False
-        self._objects.touch(node)
+        self._objects.touch(node.id)
         self._hand_over(node, fd)
         return True
 

@@ -40,6 +40,10 @@ UNKNOWN = 1 << 62
 """Where a file ends as long as nobody has said."""
 FLUSH = 1024 * 1024
 """Received bytes are gathered up to this many before they are written; more only delays the readers."""
+ROOM = 16 * 1024 * 1024
+"""Bytes to evict at least when the disk is full although there should have been room."""
+FULL_TRIES = 4
+"""How often a write is tried on such a disk."""
 FOLLOW_INTERVAL = 0.05
 """Seconds between looks at what another process has filled."""
 
@@ -207,12 +211,13 @@ class Fill:
     async def _take_lease(self) -> bool:
         """True once the object is ours to fill; False when another process completed it."""
         while True:
-            # Not in a thread: it takes less time than going there, and waits for nothing.
-            filler = self._objects.fill(self.node)
+            filler = await self._lease()
             if filler is not None:
                 self._filler = filler
                 self._present = filler.present
                 self._enter(FillState.FILLING)
+                if self._size is not None:
+                    await self._objects.reserve(filler, self._size)
                 return True
             state = self._objects.state(self.node)
             if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
@@ -221,6 +226,16 @@ class Fill:
             self._present = state.extents
             self._enter(FillState.FOLLOWING)
             await trio.sleep(FOLLOW_INTERVAL)
+
+    async def _lease(self) -> Filler | None:
+        # Not in a thread: it takes less time than going there, and waits for nothing.
+        try:
+            return self._objects.fill(self.node)
+        except CacheFull:
+            # Not even an empty file: others fill the disk as well.
+            if not await self._objects.free(ROOM):
+                raise
+            return self._objects.fill(self.node)
 
     def _finish(self, fd: int) -> None:
         self._filler = None
@@ -267,8 +282,8 @@ class Fill:
             raise self._other_size(received)
         filler = self._held()
         if chunks:
-            filler.write(0, *chunks)
-        return filler.complete()
+            await self._write(filler, 0, chunks, received)
+        return self._complete(filler)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -286,7 +301,10 @@ class Fill:
                 nursery.cancel_scope.cancel()
         if failures:
             raise failures[0]
-        return await trio.to_thread.run_sync(self._held().complete)
+        return await trio.to_thread.run_sync(self._complete, self._held())
+
+    def _complete(self, filler: Filler) -> int:
+        return filler.complete(opened=self._priority is Priority.DEMAND)
 
     def _missing(self) -> list[Range]:
         if self._size is None:
@@ -391,6 +409,21 @@ class Fill:
             raise
         await self._store(part, gathered, size)
 
+    async def _write(self, filler: Filler, at: int, chunks: list[Chunk], size: int) -> None:
+        """Write to the object; where the disk is fuller than anybody knew, others are evicted for it."""
+        await self._objects.reserve(filler, filler.present.total + size)
+        for left in reversed(range(FULL_TRIES)):
+            try:
+                if size <= SMALL and not filler.present:
+                    filler.write(at, *chunks)  # all of a small file
+                else:
+                    await trio.to_thread.run_sync(filler.write, at, *chunks)
+            except CacheFull:
+                if not left or not await self._objects.free(max(ROOM, size)):
+                    raise
+            else:
+                return
+
     async def _store(self, part: _Part, chunks: list[Chunk], size: int) -> None:
         if not size:
             return
@@ -402,7 +435,7 @@ class Fill:
             size -= surplus
         # One at a time: a file system lets nobody else write to the same file anyway.
         async with self._writing:
-            await trio.to_thread.run_sync(self._held().write, part.at, *chunks)
+            await self._write(self._held(), part.at, chunks, size)
         part.at += size
         self.fetched += size
         part.attempts.progressed()

@@ -228,7 +228,7 @@ async def test_use_is_noted(cache: Cache, home: Path) -> None:
     await cache.objects.sync()
     db = sqlite3.connect(home / "index.sqlite", isolation_level=None)
     db.execute("UPDATE objects SET used_at = 5.0")
-    cache.objects.touch(node)
+    cache.objects.touch(node.id)
     await cache.objects.sync()
     assert db.execute("SELECT used_at FROM objects").fetchone()[0] > 5.0
     db.close()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import UsageError
-from mirror.patterns import Patterns
+from cache.patterns import Patterns
 
 MATCHES = [
     ("*.tar", "a.tar", True),

@@ -22,7 +22,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mirror.errors import UsageError
+from cache.errors import BadPattern
 
 _ANY_FOLDERS: Final = None
 """What stands in a compiled pattern for ``**``."""
@@ -32,7 +32,7 @@ class Patterns:
     """A list of globs, read once and matched often."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        """Read the patterns; raises UsageError for one that can match nothing."""
+        """Read the patterns; raises BadPattern for one that can match nothing."""
         self._patterns = [_read(pattern) for pattern in patterns]
 
     def matches(self, path: str) -> bool:
@@ -50,9 +50,9 @@ _Pattern = tuple[re.Pattern[str] | None, ...]
 def _read(pattern: str) -> _Pattern:
     names = [name for name in pattern.split("/") if name not in {"", "."}]
     if ".." in names:
-        raise UsageError(f"the pattern {pattern!r} has '..': patterns name paths below the source")
+        raise BadPattern(f"the pattern {pattern!r} has '..': patterns name paths below the source")
     if not names and pattern.strip("/") != ".":
-        raise UsageError(f"the pattern {pattern!r} names nothing: leave it out to mean everything")
+        raise BadPattern(f"the pattern {pattern!r} names nothing: leave it out to mean everything")
     # DOTALL is fnmatch's own; a name may hold a newline.
     return tuple(_ANY_FOLDERS if name == "**" else re.compile(fnmatch.translate(name)) for name in names)
 

@@ -1,0 +1,206 @@
+"""Making room: which objects go is decided by `cache.policy`, how they go by `cache.removal`.
+
+What this module adds is whom to ask first. An object that somebody has open stays. One that is open only
+because it might be read again (a backing file of the kernel, a descriptor kept at hand) is let go: by
+this process through `LetGo`, by others through `cache.recalls`. Pinned objects are put aside in a queue of
+their own when they are met, so that they are looked at once and not at every eviction.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+
+import trio
+
+from cache import policy
+from cache.errors import CacheError
+from cache.held import Held
+from cache.index import Reader
+from cache.model import Node
+from cache.pins import Pins
+from cache.policy import Move, Queue, Resident
+from cache.recalls import POLL_SECONDS, Recalls
+from cache.removal import Removal
+from cache.space import Short, Space, min_total, no_room
+from cache.tree import Tree
+from cache.writer import Writer, result_of
+
+log = logging.getLogger(__name__)
+
+LetGo = Callable[[Sequence[int]], Awaitable[set[int]]]
+"""Lets go of the objects of nodes that nobody has open; returns the nodes that somebody has."""
+
+PAGE = 256
+"""Rows of a queue read at a time."""
+ROUNDS = 8
+"""How often others are chosen when some could not be had."""
+RECALL_ROUNDS = 10
+"""How often others are given time to let go, `POLL_SECONDS` each."""
+EXTRA = 16 * 1024 * 1024
+"""Bytes evicted beyond what is needed, at most an eighth of what the cache may hold: one eviction costs a
+synchronous write, however much it frees."""
+
+_QUEUE = """
+    SELECT node, occupied, queue, hits, used_clock, position FROM objects
+    WHERE queue = ? AND position > ? ORDER BY position LIMIT ?
+"""
+_MOVE = """
+    UPDATE objects SET queue = ?1, hits = ?2,
+        position = (SELECT coalesce(max(position), 0) + 1 FROM objects WHERE queue = ?1)
+    WHERE node = ?3
+"""
+PINNED = 2
+"""The queue of what is pinned."""
+
+
+async def nobody_has_any(_nodes: Sequence[int]) -> set[int]:
+    """The `LetGo` of a process that serves nobody."""
+    return set()
+
+
+class Eviction:
+    """Reserves room, evicting where it has to. For tasks of one trio run."""
+
+    def __init__(
+        self,
+        space: Space,
+        removal: Removal,
+        recalls: Recalls,
+        pins: Pins,
+        tree: Tree,
+        reader: Reader,
+        writer: Writer,
+        settle_the_dead: Callable[[], int],
+    ) -> None:
+        """``tree`` and ``reader`` are used in threads, and have to be of their own."""
+        self.let_go: LetGo = nobody_has_any
+        self.evicted = 0
+        """Objects that were evicted by this process."""
+        self.evicted_bytes = 0
+        self._space = space
+        self._removal = removal
+        self._recalls = recalls
+        self._pins = pins
+        self._tree = tree
+        self._reader = reader
+        self._writer = writer
+        self._settle_the_dead = settle_the_dead
+        self._turn = trio.Lock()
+
+    async def reserve(self, held: Held, size: int) -> None:
+        """Make sure that an object may have ``size`` bytes.
+
+        Raises:
+            CacheFull: there is no room, and nothing may go.
+            CacheBroken: the index failed.
+        """
+        total = min_total(held, size)
+        if self._space.allot(held, total):
+            return
+        async with self._turn:
+            while not self._space.allot(held, total):
+                wanted = total - held.allotted
+                short = await result_of(self._space.grow(wanted))
+                if short is None:
+                    continue
+                what = f"{held.node.name} ({size:,} bytes)"
+                if wanted > short.room.capacity:
+                    raise no_room(short, what)  # nothing is evicted for what will never fit
+                if not await self._free(short.missing, short):
+                    raise no_room(short, what)
+
+    async def free(self, size: int) -> int:
+        """Evict objects that take ``size`` bytes or more; returns how many bytes were freed."""
+        async with self._turn:
+            return await self._free(size, None)
+
+    async def _free(self, need: int, short: Short | None) -> int:
+        if await trio.to_thread.run_sync(self._settle_the_dead) and short is not None:
+            return 1  # the dead may have had what is missing: ask again
+        capacity = short.room.capacity if short is not None else need
+        wanted = need + min(EXTRA, capacity // 8)
+        busy: set[int] = set()
+        freed = 0
+        for _ in range(ROUNDS):
+            if freed >= need:
+                break
+            nodes = await trio.to_thread.run_sync(self._chosen, wanted - freed, capacity, busy)
+            if not nodes:
+                break
+            freed += await self._evict(nodes, busy)
+        return freed
+
+    async def _evict(self, nodes: Sequence[Node], busy: set[int]) -> int:
+        """Evict what can be; the others are added to ``busy``. Returns bytes freed."""
+        held_here = await self.let_go([node.id for node in nodes])
+        busy |= held_here
+        left = [node for node in nodes if node.id not in held_here]
+        freed = 0
+        for attempt in range(RECALL_ROUNDS):
+            removed = await trio.to_thread.run_sync(partial(self._removal.remove, left, ghosts=True))
+            gone = {each.node for each in removed}
+            bytes_ = sum(each.freed for each in removed)
+            self.evicted += len(gone)
+            self.evicted_bytes += bytes_
+            freed += bytes_
+            left = [node for node in left if node.id not in gone]
+            if not left or freed:
+                break
+            if attempt == 0:
+                await trio.to_thread.run_sync(self._recalls.ask, [node.id for node in left])
+            await trio.sleep(POLL_SECONDS)
+        busy |= {node.id for node in left}
+        return freed
+
+    # -- in a thread -------------------------------------------------------------------------
+
+    def _chosen(self, need: int, capacity: int, busy: set[int]) -> list[Node]:
+        """The nodes to evict next, by the policy; notes second chances and what is pinned."""
+        pinned: list[int] = []
+
+        def available(resident: Resident) -> bool:
+            if resident.node in busy:
+                return False
+            if self._pins.is_pinned(resident.node):
+                pinned.append(resident.node)
+                return False
+            return True
+
+        sizes: dict[int, int] = dict(self._reader.all("SELECT queue, bytes FROM queues"))
+        row = self._reader.one("SELECT clock FROM space")
+        clock = 0 if row is None else row[0]
+        plan = policy.choose(
+            self._residents(Queue.SMALL),
+            self._residents(Queue.MAIN),
+            need=need,
+            small_bytes=sizes[Queue.SMALL],
+            main_bytes=sizes[Queue.MAIN],
+            budget=capacity,
+            clock=clock,
+            available=available,
+        )
+        self._note(plan.moves, pinned, policy.forget_ghosts_before(clock, capacity))
+        nodes = (self._tree.node(victim.node) for victim in plan.victims)
+        return [node for node in nodes if node is not None]
+
+    def _residents(self, queue: Queue) -> Iterator[Resident]:
+        position = -(1 << 62)
+        while rows := self._reader.all(_QUEUE, queue.value, position, PAGE):
+            for node, occupied, _, hits, used, position in rows:  # noqa: B007 - the last one is where to go on
+                yield Resident(node, occupied, queue, hits, used)
+
+    def _note(self, moves: Sequence[Move], pinned: Sequence[int], before: int) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            for move in moves:
+                db.execute(_MOVE, (move.queue.value, move.hits, move.node))
+            for node in pinned:
+                db.execute(_MOVE, (PINNED, 0, node))
+            db.execute("DELETE FROM ghosts WHERE clock < ?", (before,))
+
+        try:
+            self._writer.submit(work).result()
+        except CacheError as exc:
+            log.info("who was passed over by eviction is not noted: %s", exc)

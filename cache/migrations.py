@@ -1,0 +1,27 @@
+"""From each version of the schema to the next. What stands here is frozen: it speaks of the schemas of then.
+
+``MIGRATIONS[n - 1]`` turns version n into n + 1, within a transaction of `cache.index`, and sets no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+
+from sqlite_utils import Database
+
+from cache.scripts import statements
+
+
+def _to_2(db: Database) -> None:
+    """Space, pins, checksums and what eviction goes by.
+
+    What was cached before keeps its place and its order of use. It has no checksums: nobody can say
+    any more which bytes had come.
+    """
+    script = files("cache").joinpath("migrations.sql").read_text("utf-8")
+    for statement in statements(script):
+        db.execute(statement)
+
+
+MIGRATIONS: Sequence[Callable[[Database], None]] = (_to_2,)

@@ -1,0 +1,322 @@
+"""Room for what is fetched: reserved before a byte is written, so that the cache is never over its limits.
+
+Everything that objects take is counted in the index (``queues``, kept by triggers); what a process is
+about to write is in its claim. All claims and objects together never exceed the limits, and a claim
+grows only in a transaction that sees all of them. So it makes no difference how many processes and
+fills there are.
+
+A claim is taken in steps (`STEP`), and the fills of a process draw from it without a transaction each:
+
+    row of claims  =  allotted to fills, and not yet counted in the rows of their objects  +  spare
+
+Rows of objects grow at checkpoints and at sealing, and the claim shrinks by as much in the same
+transaction. What a dead process had claimed is counted by whoever comes next (`settle_the_dead`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import claims, errors
+from cache.claims import Claim
+from cache.errors import CacheError, CacheFull
+from cache.held import Held
+from cache.index import Reader, Row
+from cache.limits import Amount, Disk, Limits, Room, room
+from cache.writer import Writer
+
+log = logging.getLogger(__name__)
+
+STEP = 64 * 1024 * 1024
+"""Bytes by which a claim grows, where there is plenty of room."""
+UNKNOWN_STEP = 4 * 1024 * 1024
+"""Bytes by which a file grows whose length nobody has told."""
+SHARE = 64
+"""A step is at most this part of what the cache may hold."""
+BLOCK = 4096
+"""Bytes that the file systems we know give out at a time."""
+
+_SUMS = "SELECT (SELECT sum(bytes) FROM queues), (SELECT coalesce(sum(bytes), 0) FROM claims)"
+_LIMITS = "SELECT cache_size, min_free FROM space"
+_GROW = """
+    INSERT INTO claims (name, bytes) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET bytes = bytes + ?2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """There is no room for what was asked for; so many bytes are missing."""
+
+    missing: int
+    room: Room
+
+
+def footprint(size: int) -> int:
+    """Bytes of disk that a file of ``size`` bytes takes at most: whole blocks, and one that describes them.
+
+    A file that comes in many pieces has an index of its blocks, for which a part in 2048 is ample.
+    """
+    return -(-size // BLOCK) * BLOCK + BLOCK + size // 2048
+
+
+def min_total(held: Held, size: int) -> int:
+    """What to allot an object that is to have ``size`` bytes: all of it where its length is known.
+
+    Else in steps, so that not every write asks for more.
+    """
+    if held.size is not None:
+        return footprint(held.size)
+    return footprint(-(-size // UNKNOWN_STEP) * UNKNOWN_STEP)
+
+
+class Space:
+    """This process's claim, and what is allotted of it. Safe for use by several threads."""
+
+    def __init__(self, cache: Path, reader: Reader, writer: Writer) -> None:
+        self._cache = cache
+        self._reader = reader
+        self._writer = writer
+        self._lock = threading.Lock()
+        # All below is guarded by _lock.
+        self._claim: Claim | None = None
+        self._claimed = 0
+        self._allotted = 0
+        self._takers: set[Held] = set()
+
+    # -- what there is -----------------------------------------------------------------------
+
+    def limits(self) -> Limits:
+        """What is set. Raises `CacheBroken` when the index cannot be read."""
+        return _limits(self._reader.one(_LIMITS))
+
+    async def set_limits(self, limits: Limits) -> None:
+        """Set limits for everybody who uses this cache; a None leaves what was set."""
+        values = (_text(limits.cache_size), _text(limits.min_free))
+        sql = "UPDATE space SET cache_size = coalesce(?, cache_size), min_free = coalesce(?, min_free)"
+        await self._writer.run(lambda db: db.execute(sql, values))
+
+    async def unset_cache_size(self) -> None:
+        """Let the disk be the only limit."""
+        await self._writer.run(lambda db: db.execute("UPDATE space SET cache_size = NULL"))
+
+    def room(self) -> Room:
+        """What the limits leave now. Raises `CacheBroken`."""
+        occupied, claimed = self._reader.one(_SUMS) or (0, 0)
+        return room(self.limits(), self._disk(), occupied, claimed)
+
+    def _disk(self) -> Disk:
+        try:
+            return Disk.of(str(self._cache))
+        except OSError as exc:
+            raise errors.of_os(exc, f"ask for the room on {self._cache}") from exc
+
+    # -- taking and giving back ----------------------------------------------------------------
+
+    @property
+    def claim_name(self) -> str:
+        """Name of this process's claim; ``""`` before anything was claimed."""
+        return "" if self._claim is None else self._claim.name
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being written."""
+        return bool(self._takers)
+
+    def allot(self, held: Held, total: int) -> bool:
+        """Let an object take ``total`` bytes of disk in all, if the claim has so much to spare.
+
+        Raises:
+            CacheFull, CacheBroken: that cannot be noted.
+        """
+        with self._lock:
+            more = total - held.allotted
+            if more <= 0:
+                return True
+            if self._claimed - self._allotted < more:
+                return False
+            if held not in self._takers:
+                self._noted(held.node.id)
+                self._takers.add(held)
+            held.allotted = total
+            self._allotted += more
+            return True
+
+    def need(self, held: Held, size: int) -> None:
+        """Make sure that an object may have ``size`` bytes; claims what is missing for that. Blocks.
+
+        Raises:
+            CacheFull: there is no room for them.
+            CacheBroken: it cannot be claimed.
+        """
+        while not self.allot(held, total := min_total(held, size)):
+            short = self.grow(total - held.allotted).result()
+            if short is not None:
+                raise no_room(short, f"{held.node.name} ({size:,} bytes)")
+
+    def about_to_remove(self, nodes: list[int]) -> None:
+        """Note whose objects are going to be removed. Raises as `allot` does."""
+        with self._lock:
+            for node in nodes:
+                self._noted(node)
+
+    def _noted(self, node: int) -> None:
+        if self._claim is None:
+            self._claim = Claim(self._cache)
+        self._claim.note(node)
+
+    def grow(self, wanted: int) -> Future[Short | None]:
+        """Claim at least ``wanted`` bytes more; the result is None, or what is missing for that."""
+        with self._lock:
+            if self._claim is None:
+                self._claim = Claim(self._cache)
+            name = self._claim.name
+
+        def work(db: sqlite3.Connection) -> tuple[int, Short | None]:
+            occupied, claimed = db.execute(_SUMS).fetchone()
+            now = room(_limits(db.execute(_LIMITS).fetchone()), self._disk(), occupied, claimed)
+            if now.left < wanted:
+                return 0, Short(wanted - now.left, now)
+            step = max(wanted, min(STEP, now.capacity // SHARE, now.left))
+            db.execute(_GROW, (name, step))
+            return step, None
+
+        return self._submitted(work)
+
+    def _submitted(
+        self, work: Callable[[sqlite3.Connection], tuple[int, Short | None]]
+    ) -> Future[Short | None]:
+        """Run work that changes the claim by its first answer; the future has the second."""
+        answer: Future[Short | None] = Future()
+
+        def committed(future: Future[tuple[int, Short | None]]) -> None:
+            try:
+                change, short = future.result()
+            except CacheError as exc:
+                answer.set_exception(exc)
+                return
+            with self._lock:
+                self._claimed += change
+            answer.set_result(short)
+
+        self._writer.submit(work).add_done_callback(committed)
+        return answer
+
+    def took(self, bytes_: int) -> None:
+        """Note that the claim was given ``bytes_`` in a transaction of somebody else's (`freed_sql`)."""
+        with self._lock:
+            self._claimed += bytes_
+
+    def counted(self, held: Held, occupied: int, paid: int) -> None:
+        """Note that an object's row says ``occupied`` now, and that the claim has paid ``paid`` for it."""
+        with self._lock:
+            self._claimed -= paid
+            if held in self._takers:
+                self._allotted -= occupied - held.counted
+            held.counted = occupied
+
+    def finished(self, held: Held) -> None:
+        """Nothing more is written to an object: what it did not need is spare."""
+        with self._lock:
+            if held in self._takers:
+                self._takers.discard(held)
+                self._allotted -= held.allotted - held.counted
+            held.allotted = held.counted
+
+    def give_back(self) -> None:
+        """Give back what is spare, but a step while there are fills. Never waits."""
+        with self._lock:
+            claim = self._claim
+            if claim is None:
+                return
+            claim.keep([held.node.id for held in self._takers])
+            spare = self._claimed - self._allotted - (STEP if self._takers else 0)
+            if spare <= 0:
+                return
+            self._claimed -= spare  # at once: nobody may draw from it any more
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE claims SET bytes = max(0, bytes - ?) WHERE name = ?", (spare, claim.name))
+
+        self._writer.submit(work)
+
+    def close(self) -> None:
+        """Give everything back. Blocks; nothing may be written any more."""
+        with self._lock:
+            claim, self._claim = self._claim, None
+        if claim is None:
+            return
+        try:
+            self._forget_claim(claim.name)
+        except CacheError as exc:
+            log.warning("a claim is left for the next process to settle: %s", exc)
+            return
+        claim.close()
+
+    def _forget_claim(self, name: str) -> None:
+        self._writer.submit(lambda db: db.execute("DELETE FROM claims WHERE name = ?", (name,))).result()
+
+    # -- the dead ----------------------------------------------------------------------------
+
+    def settle_the_dead(self, settle: Callable[[int], None]) -> int:
+        """Count what dead processes wrote, one object after the other, and free their claims. Blocks.
+
+        ``settle(node)`` makes the row of an object what its files are. Returns how many claims there were.
+        """
+        count = 0
+        for claim in claims.dead(self._cache):
+            try:
+                for node in claim.nodes:
+                    settle(node)
+                self._forget_claim(claim.name)
+            except CacheError as exc:
+                log.warning("the claim of a process that died stays for now: %s", exc)
+                claim.close()
+            else:
+                claim.settled()
+                count += 1
+        return count
+
+
+def pay(db: sqlite3.Connection, name: str, change: int) -> int:
+    """Within a transaction: let a claim pay for ``change`` bytes that objects take more now.
+
+    Returns what it could pay; the claim of nobody (``""``) pays nothing.
+    """
+    row = db.execute("SELECT bytes FROM claims WHERE name = ?", (name,)).fetchone()
+    paid = 0 if row is None else min(change, row[0])
+    if paid:
+        db.execute("UPDATE claims SET bytes = bytes - ? WHERE name = ?", (paid, name))
+    return paid
+
+
+def credit(db: sqlite3.Connection, name: str, bytes_: int) -> None:
+    """Within a transaction: give a claim what was freed."""
+    db.execute(_GROW, (name, bytes_))
+
+
+def no_room(short: Short, what: str) -> CacheFull:
+    """The error for what cannot be had, with the numbers."""
+    now = short.room
+    if now.disk_is_short:
+        reason = "the file system of the cache has no more to give (min-free counted)"
+    else:
+        reason = f"the cache may hold {now.capacity:,} bytes, and {now.occupied + now.claimed:,} are taken"
+    return CacheFull(f"no room for {what}: {reason}")
+
+
+def _limits(row: Row | None) -> Limits:
+    cache_size, min_free = row or (None, None)
+    return Limits(
+        None if cache_size is None else Amount.parse(cache_size),
+        None if min_free is None else Amount.parse(min_free),
+    )
+
+
+def _text(amount: Amount | None) -> str | None:
+    return None if amount is None else str(amount)

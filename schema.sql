@@ -95,7 +95,7 @@ CREATE TABLE objects (
 
 CREATE INDEX objects_by_queue ON objects (queue, position);
 -- The scrub takes the one that was not looked at for the longest time.
-CREATE INDEX objects_by_age ON objects (coalesce(verified_at, sealed_at)) WHERE sealed_at IS NOT NULL;
+CREATE INDEX objects_by_age ON objects (coalesce(verified_at, sealed_at)) WHERE crc IS NOT NULL;
 
 
 -- Byte ranges of objects that are not sealed; of a sealed object every byte is there and it has no rows here.

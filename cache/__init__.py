@@ -4,7 +4,7 @@
 nothing of FUSE or of any protocol that bytes come over.
 """
 
-from cache.errors import CacheBroken, CacheError, CacheFull, CacheUnusable
+from cache.errors import BadPattern, CacheBroken, CacheError, CacheFull, CacheUnusable
 from cache.extents import Extents
 from cache.filler import Filler
 from cache.folder import check_folder
@@ -12,8 +12,10 @@ from cache.model import Changes, Entry, Kind, Node, same_version
 from cache.objects import Objects, ObjectState
 from cache.store import Cache
 from cache.tree import Tree
+from cache.verification import Finding, State, Verification
 
 __all__ = [
+    "BadPattern",
     "Cache",
     "CacheBroken",
     "CacheError",
@@ -23,11 +25,14 @@ __all__ = [
     "Entry",
     "Extents",
     "Filler",
+    "Finding",
     "Kind",
     "Node",
     "ObjectState",
     "Objects",
+    "State",
     "Tree",
+    "Verification",
     "check_folder",
     "same_version",
 ]

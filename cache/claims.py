@@ -103,12 +103,7 @@ class DeadClaim:
 def dead(cache: Path) -> Iterator[DeadClaim]:
     """The claims of processes that died, each locked for the caller."""
     folder = cache / CLAIMS
-    try:
-        names = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return
-    for name in names:
-        path = folder / name
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:

@@ -74,6 +74,7 @@ class Eviction:
         reader: Reader,
         writer: Writer,
         settle_the_dead: Callable[[], int],
+        sync: Callable[[], Awaitable[None]],
     ) -> None:
         """``tree`` and ``reader`` are used in threads, and have to be of their own."""
         self.let_go: LetGo = nobody_has_any
@@ -88,6 +89,7 @@ class Eviction:
         self._reader = reader
         self._writer = writer
         self._settle_the_dead = settle_the_dead
+        self._sync = sync
         self._turn = trio.Lock()
 
     async def reserve(self, held: Held, size: int) -> None:
@@ -123,37 +125,52 @@ class Eviction:
         capacity = short.room.capacity if short is not None else need
         wanted = need + min(EXTRA, capacity // 8)
         busy: set[int] = set()
+        recalled: list[Node] = []
         freed = 0
+        synced = False
         for _ in range(ROUNDS):
             if freed >= need:
-                break
+                return freed
             nodes = await trio.to_thread.run_sync(self._chosen, wanted - freed, capacity, busy)
-            if not nodes:
+            if nodes:
+                freed += await self._evict(nodes, busy, recalled)
+            elif synced:
                 break
-            freed += await self._evict(nodes, busy)
+            else:
+                # What was completed a moment ago is no object of the index yet, and may go as well.
+                await self._sync()
+                synced = True
+        for _ in range(RECALL_ROUNDS):
+            if freed >= need or not recalled:
+                break
+            await trio.sleep(POLL_SECONDS)
+            freed += await self._remove(recalled)
         return freed
 
-    async def _evict(self, nodes: Sequence[Node], busy: set[int]) -> int:
-        """Evict what can be; the others are added to ``busy``. Returns bytes freed."""
+    async def _evict(self, nodes: Sequence[Node], busy: set[int], recalled: list[Node]) -> int:
+        """Evict what can be had at once. Returns bytes freed.
+
+        The others are added to ``busy``; those that another process has, also to ``recalled``: it is asked
+        to let them go, and needs a moment for that.
+        """
         held_here = await self.let_go([node.id for node in nodes])
-        busy |= held_here
         left = [node for node in nodes if node.id not in held_here]
-        freed = 0
-        for attempt in range(RECALL_ROUNDS):
-            removed = await trio.to_thread.run_sync(partial(self._removal.remove, left, ghosts=True))
-            gone = {each.node for each in removed}
-            bytes_ = sum(each.freed for each in removed)
-            self.evicted += len(gone)
-            self.evicted_bytes += bytes_
-            freed += bytes_
-            left = [node for node in left if node.id not in gone]
-            if not left or freed:
-                break
-            if attempt == 0:
-                await trio.to_thread.run_sync(self._recalls.ask, [node.id for node in left])
-            await trio.sleep(POLL_SECONDS)
-        busy |= {node.id for node in left}
+        freed = await self._remove(left)
+        busy |= held_here | {node.id for node in left}
+        if left:
+            await trio.to_thread.run_sync(self._recalls.ask, [node.id for node in left])
+            recalled += left
         return freed
+
+    async def _remove(self, nodes: list[Node]) -> int:
+        """Remove objects, and from the list those that went. Returns bytes freed."""
+        removed = await trio.to_thread.run_sync(partial(self._removal.remove, list(nodes), ghosts=True))
+        gone = {each.node for each in removed}
+        bytes_ = sum(each.freed for each in removed)
+        self.evicted += len(gone)
+        self.evicted_bytes += bytes_
+        nodes[:] = [node for node in nodes if node.id not in gone]
+        return bytes_
 
     # -- in a thread -------------------------------------------------------------------------
 

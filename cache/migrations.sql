@@ -21,7 +21,7 @@ CREATE TABLE objects (
     CHECK (sealed_at IS NULL OR size IS NOT NULL)
 ) STRICT;
 CREATE INDEX objects_by_queue ON objects (queue, position);
-CREATE INDEX objects_by_age ON objects (coalesce(verified_at, sealed_at)) WHERE sealed_at IS NOT NULL;
+CREATE INDEX objects_by_age ON objects (coalesce(verified_at, sealed_at)) WHERE crc IS NOT NULL;
 
 CREATE TABLE extents (
     node  INTEGER NOT NULL REFERENCES objects (node) ON DELETE CASCADE,

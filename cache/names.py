@@ -74,8 +74,9 @@ def share(fd: int) -> bool:
 
 
 def alone(fd: int) -> bool:
-    """Whether nobody else has an object in use, seals or removes it; nobody can begin to until this
-    open file is closed.
+    """Whether nobody else has an object in use, seals or removes it.
+
+    Nobody can begin to until this open file is closed.
     """
     return _locked(fd, fcntl.LOCK_EX)
 

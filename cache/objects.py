@@ -115,6 +115,7 @@ class Objects:
             hands.behind,
             hands.writer,
             self.settle_the_dead,
+            self.sync,
         )
         self._durability = Durability(
             hands.names.folder, hands.tree_behind, hands.writer, hands.space, self._released
@@ -146,23 +147,24 @@ class Objects:
         Raises:
             CacheBroken: the index fails, or this process has no descriptors left.
         """
+        return self.examine(node)[0]
+
+    def examine(self, node: Node) -> tuple[int | None, bool]:
+        """`open_complete`, and whether there was a complete object that was bad, and was dropped."""
         paths = self._names.of(node.key)
         fd = open_read(paths.final)
         row = rows.get(self._reader, node.id)
         if fd is None:
-            if row is not None and row.sealed and not self._is_held(node):
-                self._drop_bad(node, paths)
-            return None
+            lost = row is not None and row.sealed and self.held(node) is None
+            return None, lost and self._drop_bad(node, paths, row)
         shared = share(fd)
         verdict = self._judge(fd, node, row, shared=shared)
         if verdict is _Verdict.GOOD:
             if not shared:
                 self._share_later(node, fd)
-            return fd
+            return fd, False
         os.close(fd)
-        if verdict is _Verdict.BAD:
-            self._drop_bad(node, paths)
-        return None
+        return None, verdict is _Verdict.BAD and self._drop_bad(node, paths, row)
 
     def _share_later(self, node: Node, fd: int) -> None:
         """Whoever seals an object has its lock: the descriptor gets its share when that ends."""
@@ -242,6 +244,24 @@ class Objects:
         extents = _extents(rows.runs(self._reader, node.id))
         fits = status.st_ino == row.inode and extents.stop <= status.st_size
         return extents if fits else Extents()
+
+    def cached(self, source: int, after: int, limit: int) -> list[Node]:
+        """Nodes of a source that have an object, whole or not, by id, those after ``after``."""
+        sql = (
+            "SELECT node FROM objects JOIN nodes ON nodes.id = node WHERE nodes.source = ? AND node > ? "
+            "ORDER BY node LIMIT ?"
+        )
+        nodes = (self._tree.node(row[0]) for row in self._reader.all(sql, source, after, limit))
+        return [node for node in nodes if node is not None]
+
+    def count(self, source: int) -> tuple[int, int]:
+        """How many objects a source has, and their bytes; adds them up, which takes its time."""
+        sql = (
+            "SELECT count(*), coalesce(sum(objects.size), 0) FROM objects JOIN nodes ON nodes.id = node "
+            "WHERE nodes.source = ?"
+        )
+        row = self._reader.one(sql, source)
+        return (0, 0) if row is None else (row[0], row[1])
 
     # -- filling -----------------------------------------------------------------------------
 
@@ -385,11 +405,19 @@ class Objects:
                 held.lease.release()
         self._held.clear()
 
-    # -- judging and dropping ----------------------------------------------------------------
+    # -- for the other modules of this package -----------------------------------------------
 
-    def _is_held(self, node: Node) -> bool:
+    def held(self, node: Node) -> Held | None:
+        """The object as this process holds it, if it does."""
         held = self._held.get(node.key)
-        return held is not None and held.state not in (HeldState.DISCARDED, HeldState.RELEASED)
+        gone = held is None or held.state in (HeldState.DISCARDED, HeldState.RELEASED)
+        return None if gone else held
+
+    def node(self, id_: int) -> Node | None:
+        """The node of an id. For threads."""
+        return self._tree_behind.node(id_)
+
+    # -- judging and dropping ----------------------------------------------------------------
 
     def _judge(
         self, fd: int, node: Node, row: ObjectRow | None, *, shared: bool, leased: bool = False
@@ -432,11 +460,17 @@ class Objects:
                 return _Verdict.LEFT
         return _Verdict.GOOD if status.st_size == row.size else _Verdict.BAD
 
-    def _drop_bad(self, node: Node, paths: Paths) -> None:
-        """Remove an object that is not what the index says; its readers do not wait for that."""
+    def _drop_bad(self, node: Node, paths: Paths, row: ObjectRow | None) -> bool:
+        """Remove an object that is not what its ``row`` says; its readers do not wait for that.
+
+        False: somebody else has removed it, or fetched it again.
+        """
         lease = Lease.take(paths.part)
         if lease is None:
-            return  # somebody fills it anew already
+            return False
+        if rows.get(self._reader, node.id) != row:
+            lease.remove()
+            return False
         log.warning("the cached object of %s was damaged or removed: it is fetched again", node.name)
         try:
             unlink(paths.final)
@@ -445,6 +479,7 @@ class Objects:
             lease.remove()
             raise
         deleted.add_done_callback(lambda _: lease.remove())
+        return True
 
     def _drop(self, node: Node) -> None:
         self.removal.remove([node], in_use=True)

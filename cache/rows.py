@@ -43,9 +43,15 @@ class ObjectRow:
 
     inode: int
     size: int | None
-    sealed: bool
+    sealed_at: float | None
+    """Epoch seconds; None: it is not."""
     occupied: int
     """Bytes of disk."""
+
+    @property
+    def sealed(self) -> bool:
+        """Complete, and safely on disk with its name."""
+        return self.sealed_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class Sealed:
 def get(reader: Reader, node: int) -> ObjectRow | None:
     """The row of an object."""
     row = reader.one(_GET, node)
-    return None if row is None else ObjectRow(row[0], row[1], row[2] is not None, row[3])
+    return None if row is None else ObjectRow(*row)
 
 
 def runs(reader: Reader, node: int) -> Sums:

@@ -229,7 +229,11 @@ class Space:
             held.allotted = held.counted
 
     def give_back(self) -> None:
-        """Give back what is spare, but a step while there are fills. Never waits."""
+        """Give back what is spare, but a step while there are fills. Blocks.
+
+        Raises:
+            CacheFull, CacheBroken: it stays claimed until this process ends.
+        """
         with self._lock:
             claim = self._claim
             if claim is None:
@@ -243,7 +247,7 @@ class Space:
         def work(db: sqlite3.Connection) -> None:
             db.execute("UPDATE claims SET bytes = max(0, bytes - ?) WHERE name = ?", (spare, claim.name))
 
-        self._writer.submit(work)
+        self._writer.submit(work).result()
 
     def close(self) -> None:
         """Give everything back. Blocks; nothing may be written any more."""

@@ -17,6 +17,7 @@ from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.space import Space
 from cache.tree import Tree
+from cache.verification import Verification
 from cache.writer import Writer
 
 
@@ -30,6 +31,7 @@ class Cache:
         self.space = hands.space
         self.pins = hands.pins
         self.recalls = hands.recalls
+        self.verification = Verification(objects, hands.recalls, hands.behind, hands.writer)
 
     @classmethod
     @asynccontextmanager
@@ -71,7 +73,7 @@ class Cache:
             tree_behind=tree_behind,
             writer=writer,
             space=space,
-            recalls=Recalls(behind, writer),
+            recalls=Recalls(reader, writer),
             pins=Pins(tree_behind, behind, writer),
         )
         objects = Objects(hands)

@@ -251,6 +251,21 @@ def remove(db: sqlite3.Connection, id_: int) -> None:
         _retire(db, [node])
 
 
+def renew(db: sqlite3.Connection, id_: int) -> Node | None:
+    """Let a new node stand for the same version of a file; None when the old one is not current.
+
+    Its object has another name: that of the old one may still be in use.
+    """
+    old = _node(db, id_)
+    if old is None or not old.current or old.kind is not Kind.FILE:
+        return None
+    _retire(db, [old])
+    new = _next_id(db)
+    node = replace(old, id=new, key=sha256(old.key + new.to_bytes(8, "little")).digest()[:20])
+    db.execute(_INSERT, _row_of(node))
+    return node
+
+
 # -- rows ----------------------------------------------------------------------------------------
 
 

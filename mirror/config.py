@@ -18,6 +18,15 @@ class OpenMode(StrEnum):
     """Never wait."""
 
 
+class VerifyMode(StrEnum):
+    """When a complete object is compared with its checksums before the kernel is given it."""
+
+    NEVER = "never"
+    """Only the scrub and `mirror verify` look."""
+    OPEN = "open"
+    """Before every registration, through the very descriptor that is registered."""
+
+
 @dataclass(frozen=True, slots=True)
 class MountConfig:
     """One mount. Holds no secret: it may appear in logs and `status`."""
@@ -35,6 +44,9 @@ class MountConfig:
     """Seconds an entry or a listing is trusted before it is revalidated; inf: for ever."""
     deadline: float = 30.0
     """Seconds without a byte after which a request to the origin counts as stalled."""
+    verify: VerifyMode = VerifyMode.NEVER
+    scrub: float = 30 * 86400.0
+    """Seconds in which every object is read again and compared, in the background; inf: never."""
     passthrough: bool = True
     """False with ``-o no_passthrough``."""
     backing_limit: int | None = None
@@ -60,5 +72,6 @@ class MountConfig:
         """Inverse of `to_json`. Raises ValueError or TypeError on anything else."""
         raw = json.loads(text)
         raw["open_mode"] = OpenMode(raw["open_mode"])
+        raw["verify"] = VerifyMode(raw["verify"])
         raw["mount_options"] = tuple(raw["mount_options"])
         return cls(**raw)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Required, TypedDict, Unpack
 
 import trio
 
@@ -29,47 +30,73 @@ class Engine:
 
 
 @asynccontextmanager
-async def open_engine(
+async def open_engine(source: str, cache_folder: Path, **how: Unpack[How]) -> AsyncIterator[Engine]:
+    """Open the cache and the source; everything ends, resumable, with this context.
+
+    Args:
+        source: the source URL.
+        cache_folder: the cache, made when it does not exist.
+        how: as for `open_source`.
+
+    Raises:
+        UsageError: the source cannot mean anything.
+        cache.CacheUnusable: the folder cannot be a cache.
+    """
+    async with Cache.open(cache_folder) as cache, open_source(source, cache, **how) as engine:
+        yield engine
+
+
+class How(TypedDict, total=False):
+    """How a source is opened."""
+
+    ttl: Required[float]
+    """Seconds an answer of the origin is trusted."""
+    deadline: Required[float]
+    """Seconds without a byte after which the origin counts as stalled."""
+    completed: Callable[[Node, int], None]
+    """Receives each complete file and a read-only descriptor of its object, which it must not keep."""
+    on_change: Callable[[Changes], None]
+    """Receives what changed at the origin."""
+    delivery: Callable[[Objects], Delivery]
+    """Makes what answers reads."""
+    verify: bool
+    """Compare every object with its checksums before it is handed to ``completed``."""
+
+
+@asynccontextmanager
+async def open_source(
     source: str,
-    cache_folder: Path,
+    cache: Cache,
     *,
     ttl: float,
     deadline: float,
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     on_change: Callable[[Changes], None] = lambda _changes: None,
     delivery: Callable[[Objects], Delivery] = Descriptors,
+    verify: bool = False,
 ) -> AsyncIterator[Engine]:
-    """Open the cache and the source; everything ends, resumable, with this context.
+    """Open a source over a cache that is open; its fills end, resumable, with this context.
 
-    Args:
-        source: the source URL.
-        cache_folder: the cache, made when it does not exist.
-        ttl: seconds an answer of the origin is trusted.
-        deadline: seconds without a byte after which the origin counts as stalled.
-        completed: receives each complete file and a read-only descriptor of its object, which it
-            must not keep.
-        on_change: receives what changed at the origin.
-        delivery: makes what answers reads.
+    The arguments are those of `How`.
 
     Raises:
         UsageError: the source cannot mean anything.
-        cache.CacheUnusable: the folder cannot be a cache.
     """
     schedule = Schedule(deadline=deadline)
     remote = open_remote(source, deadline=deadline)
     try:
-        async with Cache.open(cache_folder) as cache:
-            root = await cache.tree.root(remote.url)
-            namespace = Namespace(cache.tree, remote, root, ttl=ttl, schedule=schedule, on_change=on_change)
-            async with open_fetcher(
-                cache.objects,
-                remote,
-                namespace,
-                schedule=schedule,
-                completed=completed,
-                delivery=delivery(cache.objects),
-            ) as fetcher:
-                yield Engine(cache, remote, namespace, fetcher)
+        root = await cache.tree.root(remote.url)
+        namespace = Namespace(cache.tree, remote, root, ttl=ttl, schedule=schedule, on_change=on_change)
+        async with open_fetcher(
+            cache.objects,
+            remote,
+            namespace,
+            schedule=schedule,
+            completed=completed,
+            delivery=delivery(cache.objects),
+            verification=cache.verification if verify else None,
+        ) as fetcher:
+            yield Engine(cache, remote, namespace, fetcher)
     finally:
         with trio.CancelScope(shield=True):
             await remote.aclose()

@@ -104,7 +104,7 @@ class FileSystem:
         if file.kind is Kind.FOLDER:
             raise IsAFolder(file.name)
         self._fetcher.opened(file)
-        if self._fetcher.complete(file):
+        if await self._fetcher.complete(file):
             return
         if self._waits_for(file):
             try:

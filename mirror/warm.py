@@ -15,12 +15,12 @@ from pathlib import Path
 import trio
 
 from cache import Kind, Node
+from cache.patterns import Patterns
 from mirror.background import background
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, OriginFailed, Stalled
 from mirror.fetch import Priority
 from mirror.limits import raise_descriptor_limit
-from cache.patterns import Patterns
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""

@@ -20,6 +20,7 @@ from mirror.cli.doctor import doctor
 from mirror.cli.mount import mount
 from mirror.cli.status import status
 from mirror.cli.unmount import unmount
+from mirror.cli.verify import verify
 from mirror.cli.warm import warm
 from mirror.errors import MirrorError, UsageError
 
@@ -65,7 +66,7 @@ class _Said(logging.Handler):
         click.echo(f"mirror: warning: {' '.join(record.getMessage().split())}", err=True)
 
 
-for command in (mount, unmount, warm, status, doctor):
+for command in (mount, unmount, warm, status, verify, doctor):
     cli.add_command(command)
 
 

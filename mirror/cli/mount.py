@@ -13,7 +13,7 @@ import click
 
 from mirror.cli.folders import apart, log_of, make, resolved, usable_cache
 from mirror.cli.values import DURATION, PATH, SIZE, MountOptions, mount_options
-from mirror.config import MountConfig, OpenMode
+from mirror.config import MountConfig, OpenMode, VerifyMode
 from mirror.errors import MirrorError, UsageError
 
 EXAMPLES = """\b
@@ -28,7 +28,7 @@ Options of -o:
   allow_other           let other users read the mount
   no_passthrough        answer every read in the daemon (to compare, or to find a fault)
   nodev,nosuid,noexec…  as for any mount
-  KEY=VALUE             cache, open, open_wait_size, ttl, deadline, read_ahead,
+  KEY=VALUE             cache, open, open_wait_size, ttl, deadline, verify, scrub, read_ahead,
                         backing_limit, spin, log_file: as the long options
 """
 
@@ -86,6 +86,23 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
     help="A request that brings no byte for so long has failed.",
 )
 @click.option(
+    "--verify",
+    "verify",
+    type=click.Choice([mode.value for mode in VerifyMode]),
+    default="never",
+    show_default=True,
+    help="Compare complete files with their checksums before the kernel is given them: when they are "
+    "opened, or only in the background (--scrub).",
+)
+@click.option(
+    "--scrub",
+    callback=DURATION,
+    default="30d",
+    show_default=True,
+    metavar="PERIOD",
+    help="How often everything that is cached is read again and compared, in the background; inf: never.",
+)
+@click.option(
     "--read-ahead",
     callback=SIZE,
     default="1M",
@@ -134,6 +151,8 @@ def mount(
     open_wait_bytes: int,
     ttl: float,
     deadline: float,
+    verify: str,
+    scrub: float,
     read_ahead: int,
     backing_limit: int | None,
     spin: int,
@@ -148,6 +167,8 @@ def mount(
     """
     if deadline <= 0:
         raise UsageError("--deadline must be above 0: it is the patience with an origin, in seconds")
+    if scrub <= 0:
+        raise UsageError("--scrub must be above 0: it is a period, as in 30d; inf switches it off")
     from mirror.keeper import launch
     from mirror.keeper import options as kernel_options
     from mirror.remotes import canonical
@@ -169,6 +190,8 @@ def mount(
         open_wait_bytes=open_wait_bytes,
         ttl=ttl,
         deadline=deadline,
+        verify=VerifyMode(verify),
+        scrub=scrub,
         passthrough=options.passthrough,
         backing_limit=backing_limit,
         spin_us=spin,

@@ -86,7 +86,19 @@ class _Path(click.Path):
 PATH = _Path()
 
 _OURS = frozenset(
-    {"cache", "open", "open_wait_size", "ttl", "deadline", "read_ahead", "backing_limit", "spin", "log_file"}
+    {
+        "backing_limit",
+        "cache",
+        "deadline",
+        "log_file",
+        "open",
+        "open_wait_size",
+        "read_ahead",
+        "scrub",
+        "spin",
+        "ttl",
+        "verify",
+    }
 )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,10 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
 from mirror.cli.values import DURATION, PATH
-from mirror.errors import MirrorError, SetupError, UsageError
+from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
-    from mirror.warm import Progress, Summary
+    from mirror.warm import Summary
 
 SHOWN_FAILURES = 10
 """So many of the failures are printed; ``--json`` has all of them."""
@@ -80,12 +80,15 @@ def warm(
     if deadline <= 0:
         raise UsageError("--deadline must be above 0")
     from mirror.cli.progress import reporter
+    from mirror.cli.running import run
     from mirror.remotes import canonical
+    from mirror.warm import warm as fetch
 
     url = canonical(source)
     folder = usable_cache(cache)
     with reporter(quiet=quiet) as report:
-        outcome = _run(url, patterns, folder, jobs, deadline, report)
+        work = partial(fetch, url, patterns, folder, jobs=jobs, deadline=deadline, report=report)
+        outcome = run(work)
     if isinstance(outcome, signal.Signals):
         click.echo("mirror: stopped; what was fetched is kept, run the same again to go on", err=True)
         sys.exit(128 + outcome)
@@ -103,49 +106,6 @@ def warm(
             f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm --help' for patterns"
         )
     sys.exit(0 if outcome.ok else 1)
-
-
-def _run(
-    url: str,
-    patterns: Sequence[str],
-    cache: Path,
-    jobs: int,
-    deadline: float,
-    report: Callable[[Progress], None],
-) -> Summary | signal.Signals:
-    """Warm on a trio run of its own; returns the signal instead when one stopped it."""
-    import trio
-
-    from cache import CacheError
-    from mirror.warm import warm as fetch
-
-    outcome: Summary | MirrorError | signal.Signals | None = None
-
-    async def stop_at_signal(scope: trio.CancelScope) -> None:
-        nonlocal outcome
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                outcome = signal.Signals(number)
-                break
-        # Outside the receiver: from here on another signal has its usual, sudden effect.
-        scope.cancel()
-
-    async def run() -> None:
-        nonlocal outcome
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop_at_signal, nursery.cancel_scope)
-            try:
-                outcome = await fetch(url, patterns, cache, jobs=jobs, deadline=deadline, report=report)
-            except MirrorError as error:
-                outcome = error
-            except CacheError as error:
-                outcome = SetupError(str(error))
-            nursery.cancel_scope.cancel()
-
-    trio.run(run)
-    if outcome is None or isinstance(outcome, MirrorError):
-        raise outcome or MirrorError("the run ended without a result")
-    return outcome
 
 
 def as_document(summary: Summary) -> str:

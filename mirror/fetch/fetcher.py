@@ -17,13 +17,14 @@ from functools import partial
 
 import trio
 
-from cache import CacheError, Node, Objects, same_version
+from cache import CacheError, Node, Objects, Verification, same_version
 from mirror.background import background
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, VersionChanged
 from mirror.fetch.ahead import ReadAhead
 from mirror.fetch.descriptors import Delivery, Descriptors
 from mirror.fetch.fill import Fill, FillState
 from mirror.fetch.slots import Priority, Slots
+from mirror.flight import SingleFlight
 from mirror.namespace import REVALIDATION, Namespace
 from mirror.remotes.base import Remote
 from mirror.retry import Schedule, retrying
@@ -50,6 +51,8 @@ class Counters:
     fills_failed: int = 0
     fetched_ahead: int = 0
     bytes_fetched: int = 0
+    damaged: int = 0
+    """Objects that were not what had come, found before they were registered."""
     bytes_bypassed: int = 0
     """Served straight from the origin because the cache could not hold them."""
 
@@ -66,8 +69,11 @@ class Fetcher:
         schedule: Schedule,
         completed: Callable[[Node, int], None],
         delivery: Delivery,
+        verification: Verification | None,
     ) -> None:
         self.counters = Counters()
+        self._verification = verification
+        self._verifying: SingleFlight[int, bool] = SingleFlight()
         self._nursery = nursery
         self._objects = objects
         self._remote = remote
@@ -97,16 +103,28 @@ class Fetcher:
         """Bytes that the fills under way have fetched so far."""
         return sum(fill.fetched for fill in self._fills.values())
 
-    def complete(self, node: Node) -> bool:
+    async def complete(self, node: Node) -> bool:
         """Hand the object of a complete file to ``completed``; False when it is not complete."""
         if node.id in self._fills:
             return False
+        if self._verification is not None:
+            # Each once, however many open it: the others find it registered.
+            return await self._verifying.run(node.id, partial(self._complete, node))
+        return await self._complete(node)
+
+    async def _complete(self, node: Node) -> bool:
         fd = self._objects.open_complete(node)
-        if fd is None:
+        if fd is None or not await self._intact(node, fd):
             return False
         self._objects.touch(node.id)
         self._hand_over(node, fd)
         return True
+
+    async def _intact(self, node: Node, fd: int) -> bool:
+        if self._verification is None or await self._verification.intact(node, fd):
+            return True
+        self.counters.damaged += 1
+        return False
 
     def size(self, node: Node) -> int:
         """Bytes of a complete file, also when no header ever told."""
@@ -141,7 +159,7 @@ class Fetcher:
             NoSpace: the cache cannot hold it; `read` still serves it.
             MirrorError: it cannot be fetched.
         """
-        if not self.complete(node):
+        if not await self.complete(node):
             await self.start(node, priority).whole(priority)
 
     async def read(self, node: Node, offset: int, size: int) -> bytes | bytearray:
@@ -216,8 +234,10 @@ class Fetcher:
                 if isinstance(fill.error, NoSpace):
                     self._read_past_the_cache(fill.node, str(fill.error))
 
-    def _completed(self, node: Node, fd: int) -> None:
+    async def _completed(self, node: Node, fd: int) -> None:
         fill = self._fills.get(node.id)
+        if not await self._intact(node, fd):
+            raise OriginFailed(f"the disk of the cache does not keep what is written to it: {node.name}")
         if fill is not None and fill.priority is Priority.AHEAD and self._ahead.is_tripwire(node):
             os.close(fd)
         else:
@@ -279,15 +299,24 @@ async def open_fetcher(
     schedule: Schedule,
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     delivery: Delivery | None = None,
+    verification: Verification | None = None,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher whose fills end with this context: cancelled, their lease given back, resumable.
 
     ``completed(node, fd)`` is called for every object that becomes complete or is opened complete;
-    it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes.
+    it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes. With ``verification``
+    every object is compared with its checksums before it is handed over.
     """
     async with background() as nursery:
         fetcher = Fetcher(
-            nursery, objects, remote, namespace, schedule, completed, delivery or Descriptors(objects)
+            nursery,
+            objects,
+            remote,
+            namespace,
+            schedule,
+            completed,
+            delivery or Descriptors(objects),
+            verification,
         )
         try:
             yield fetcher

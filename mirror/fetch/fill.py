@@ -100,7 +100,7 @@ class Fill:
         slots: Slots,
         schedule: Schedule,
         priority: Priority,
-        completed: Callable[[Node, int], None],
+        completed: Callable[[Node, int], Awaitable[None]],
         outdated: Callable[[Node, MirrorError], Awaitable[None]],
     ) -> None:
         self.node = node
@@ -188,7 +188,7 @@ class Fill:
         keep = True
         try:
             if await self._take_lease():
-                self._finish(await (self._fetch_small() if self._is_small() else self._fetch_parts()))
+                await self._finish(await (self._fetch_small() if self._is_small() else self._fetch_parts()))
         except (VersionChanged, NotFound) as exc:
             # Before any waiting opener hears of it: the kernel looks the name up again at once.
             error, keep = exc, False
@@ -221,7 +221,7 @@ class Fill:
                 return True
             state = self._objects.state(self.node)
             if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
-                self._finish(fd)
+                await self._finish(fd)
                 return False
             self._present = state.extents
             self._enter(FillState.FOLLOWING)
@@ -237,10 +237,10 @@ class Fill:
                 raise
             return self._objects.fill(self.node)
 
-    def _finish(self, fd: int) -> None:
+    async def _finish(self, fd: int) -> None:
         self._filler = None
         # The kernel learns of its backing file before any opener is answered.
-        self._completed(self.node, fd)
+        await self._completed(self.node, fd)
         self._enter(FillState.COMPLETE)
 
     def _give_up(self, *, keep: bool) -> None:

@@ -27,6 +27,7 @@ import trio
 
 from cache import CacheError
 from mirror.background import background
+from mirror.config import VerifyMode
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
@@ -35,6 +36,7 @@ from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
+from mirror.verify import scrub
 from mirror.worker.kernel import Kernel
 from mirror.worker.references import ByReference
 from mirror.worker.watch import Watch
@@ -90,6 +92,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             completed=kernel.register,
             on_change=kernel.changed,
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
+            verify=config.verify is VerifyMode.OPEN,
         ) as engine,
         background() as nursery,
     ):
@@ -113,6 +116,8 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
         nursery.start_soon(watch.run)
         nursery.start_soon(kernel.run)
+        if config.scrub != float("inf"):
+            nursery.start_soon(scrub, engine, config.scrub)
         supervisor.prepared(warning)
         with trio.CancelScope() as serving:
             nursery.start_soon(_answer, supervisor, engine, filesystem, serving)

@@ -62,6 +62,20 @@ async def unsealed(cache: Cache) -> None:
     await told()
 
 
+async def claims(cache: Cache) -> None:
+    """Write to two files and complete a third; only some of it is in the index when this is killed."""
+    nodes = await files(cache, file("a", SIZE), file("b", SIZE), file("c", SIZE))
+    first, second = fill(cache, nodes[0]), fill(cache, nodes[1])
+    write(first, 0, 1000)
+    await cache.objects.sync()
+    durability.CHECKPOINT_SECONDS = durability.GATHER_SECONDS = 1e6
+    write(first, 1000, SIZE)
+    write(second, 0, 500)
+    complete(cache, nodes[2])
+    say("claimed")
+    await told()
+
+
 async def slowly(cache: Cache) -> None:
     """Fetch a file in many steps, each safe before the next."""
     (node,) = await files(cache, file("a", SIZE))
@@ -79,7 +93,9 @@ async def main() -> None:
     say("ready")
     await told()
     async with Cache.open(folder) as cache:
-        await {"warm": warm, "half": half, "unsealed": unsealed, "slowly": slowly}[what](cache)
+        await {"warm": warm, "half": half, "unsealed": unsealed, "slowly": slowly, "claims": claims}[what](
+            cache
+        )
 
 
 if __name__ == "__main__":

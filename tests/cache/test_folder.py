@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cache import Cache, CacheUnusable, check_folder, index, statfs
+from cache import Cache, CacheUnusable, check_folder, statfs
 
 
 async def refused(path: Path, match: str) -> None:

@@ -1,6 +1,6 @@
 """Every released schema is brought up to date, with all that was in it. ``golden/`` has an index of each.
 
-``index-1.sqlite`` was written by version 0.1.0 over these files: ``whole`` (5,000 bytes) and ``empty``, complete;
+``index-1.sqlite`` was written by version 0.1.0, over ``whole`` (5,000 bytes) and ``empty``, complete;
 20,000,000 and 1,000 bytes of ``partial``; ``old``, complete, and superseded since; a folder that was listed.
 """
 

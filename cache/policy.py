@@ -1,12 +1,12 @@
 """Which objects leave a full cache, and where a new one begins: values in, values out.
 
-The policy is 2Q (Johnson and Shasha, VLDB 1994) with a reluctant form of the admission test of LIRS (Jiang and
-Zhang, SIGMETRICS 2002). There are two queues. MAIN holds most of the bytes, in order of last use. SMALL is a
-passage, in order of arrival: what is read once goes through it and leaves MAIN alone, however much it is.
+The policy is 2Q (Johnson and Shasha, VLDB 1994) with a reluctant form of the admission test of LIRS (Jiang
+and Zhang, SIGMETRICS 2002). There are two queues. MAIN holds most of the bytes, in order of last use. SMALL
+is a passage, in order of arrival: what is read once goes through it and leaves MAIN alone, however much.
 
-An object begins in MAIN while MAIN has room, or when a user asked for it to be there; else it begins in SMALL,
-unless it *returns*: it was here before, and has been away for a time that is `RELUCTANCE` times shorter than
-the time for which MAIN's next victim has been idle. Opens of what is here move nothing from queue to queue.
+An object begins in MAIN while MAIN has room, or when a user asked for it to be there; else in SMALL, unless
+it *returns*: it was here before, and the time since its last use is `RELUCTANCE` times shorter than the time
+for which MAIN's next victim has been idle. No open of what is here moves it to the other queue.
 
 Returning needs a memory of what has left: a *ghost* is a node and the time of its last use. Time is a logical
 clock, the bytes of all objects opened so far (an object counts as a whole, whether it was here or not). So
@@ -72,12 +72,13 @@ def choose(
         small: the residents of SMALL, first come first.
         main: the residents of MAIN, least recently used first.
         need: bytes to free. The victims free as much, or all that can be freed.
-        main_bytes: bytes of all objects in MAIN.
+        main_bytes: bytes of all objects in MAIN, and of the one to come if it was placed there.
         budget: bytes that all objects together may take up.
-        available: False for what must stay: open, pinned, being filled. It is passed over and keeps its place.
+        available: False for what must stay: open, pinned, being filled. It is passed over, and keeps its
+            place.
 
-    Each iterator is consumed to its last victim and no further, so the work is in proportion to the victims and
-    to what is passed over before them. When nothing more is available, both are consumed.
+    Every resident that is looked at is a victim or not available, so the work is in proportion to these. A
+    queue is walked to its end only when it has nothing more to give.
     """
     victims: list[Resident] = []
     from_small, from_main = filter(available, small), filter(available, main)
@@ -121,7 +122,7 @@ def place(
         return Queue.MAIN
     if next_main_used is None:
         return Queue.SMALL
-    away = MEMORY * budget if ghost is None else clock - ghost
+    away = MEMORY * budget if ghost is None else min(clock - ghost, MEMORY * budget)
     return Queue.MAIN if RELUCTANCE * away < clock - next_main_used else Queue.SMALL
 
 

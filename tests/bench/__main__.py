@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from tests.bench import cold, memory, report, warm
+from tests.bench import cold, eviction, memory, report, warm
 from tests.bench.measure import Result
-from tests.bench.stand import QUICK, Scale, Stand, stand
+from tests.bench.stand import QUICK, Scale, stand
 
-KEYS = [row.key for module in (warm, cold, memory) for row in module.ROWS]
+ON_THE_STAND = (warm, cold, memory)
+"""What needs mounts, a web server and files; eviction does not."""
+KEYS = [row.key for module in (*ON_THE_STAND, eviction) for row in module.ROWS]
+GROUPS = {eviction.GROUP: [row.key for row in eviction.ROWS]}
 
 
 @click.command()
 @click.option(
-    "--only", "only", type=click.Choice(KEYS), multiple=True, help="Measure this row only; repeatable."
+    "--only",
+    "only",
+    type=click.Choice([*KEYS, *GROUPS]),
+    multiple=True,
+    help="Measure this row or group only; repeatable.",
 )
 @click.option("--quick", is_flag=True, help="Less of everything: shows that it runs, its ratios are a hint.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of every comparison.")
@@ -39,12 +47,12 @@ def main(
     scale = QUICK if quick else Scale()
     if rounds is not None:
         scale = replace(scale, rounds=rounds, cold_rounds=rounds)
+    wanted = {key for name in only or KEYS for key in GROUPS.get(name, [name])}
+    about = {**report.machine(folder or Path(tempfile.gettempdir())), "quick": quick}
     results = []
-    with stand(scale, folder) as bench:
-        about = {**report.machine(bench.folder), "quick": quick}
-        for result in _all(bench, set(only or KEYS)):
-            results.append(result)
-            click.echo(f"{result.row.title}: {result.ratio:.2f} of {result.row.against}", err=True)
+    for result in _all(wanted, scale, folder):
+        results.append(result)
+        click.echo(f"{result.row.title}: {result.ratio:.2f} of {result.row.against}", err=True)
     report.show(results)
     if target is not None:
         rows = [result.as_json() for result in results]
@@ -55,9 +63,12 @@ def main(
         raise SystemExit(1)
 
 
-def _all(bench: Stand, wanted: set[str]) -> Iterator[Result]:
-    for module in (warm, cold, memory):
-        yield from module.measure(bench, wanted)
+def _all(wanted: set[str], scale: Scale, folder: Path | None) -> Iterator[Result]:
+    if wanted & {row.key for module in ON_THE_STAND for row in module.ROWS}:
+        with stand(scale, folder) as bench:
+            for module in ON_THE_STAND:
+                yield from module.measure(bench, wanted)
+    yield from eviction.measure(wanted)
 
 
 if __name__ == "__main__":

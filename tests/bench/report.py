@@ -104,7 +104,7 @@ def _lines(path: str) -> list[str]:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    return f"{value:,.2f} {unit}" if value < 100 else f"{value:,.0f} {unit}"
+    return (f"{value:,.2f} {unit}" if value < 100 else f"{value:,.0f} {unit}").rstrip()
 
 
 def _limit(value: float | None, *, more_is_better: bool) -> str:

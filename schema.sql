@@ -75,11 +75,10 @@ CREATE TABLE objects (
     occupied    INTEGER NOT NULL CHECK (occupied >= 0),
     -- What eviction goes by (docs/eviction.md): 0 small, 1 main, 2 pinned (never looked at).
     queue       INTEGER NOT NULL CHECK (queue IN (0, 1, 2)),
-    -- Order in the queue; the smallest goes first.
+    -- Order in the queue, the smallest goes first: space.clock at its arrival (small), at its last open
+    -- (main). -1: the origin has replaced this version.
     position    INTEGER NOT NULL,
-    -- Opens since it was last passed over, at most 3; -1: fetched ahead, and never opened yet.
-    hits        INTEGER NOT NULL CHECK (hits BETWEEN -1 AND 3),
-    -- space.clock at the last open.
+    -- space.clock at the last open; before the first, at its arrival.
     used_clock  INTEGER NOT NULL,
     -- CRC-32C of the bytes as they came, of the whole file. NULL: not sealed, or nobody computed it.
     crc         INTEGER,

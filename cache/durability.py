@@ -133,7 +133,10 @@ class Durability:
             self._be_due(time.monotonic() + USED_SECONDS)
 
     def lock_later(self, fd: int) -> None:
-        """Say by a lock that an object is in use, once another process has sealed it. Takes the descriptor."""
+        """Say by a lock that an object is in use, once another process has sealed it.
+
+        Takes the descriptor.
+        """
         with self._wake:
             self._unlocked.append((fd, 0))
             self._be_due(time.monotonic() + LOCK_SECONDS)
@@ -244,7 +247,14 @@ class Durability:
                 self._lost(held, exc)
             return None
         return Checkpoint(
-            held.node.id, held.lease.inode, held.size, occupied, held.validator, runs, held.durable
+            held.node.id,
+            held.lease.inode,
+            held.size,
+            occupied,
+            held.validator,
+            runs,
+            held.durable,
+            held.arrival,
         )
 
     def _end_closed(self, held: Held) -> None:
@@ -398,7 +408,7 @@ def _sealed(held: Held) -> Sealed:
         crc,
         None if crc is None else held.sums.packed(),
         held.digest,
-        held.opened,
+        held.arrival,
     )
 
 

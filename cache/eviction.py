@@ -15,13 +15,13 @@ from functools import partial
 
 import trio
 
-from cache import policy
+from cache import policy, rows
 from cache.errors import CacheError
 from cache.held import Held
 from cache.index import Reader
 from cache.model import Node
 from cache.pins import Pins
-from cache.policy import Move, Queue, Resident
+from cache.policy import Queue, Resident
 from cache.recalls import POLL_SECONDS, Recalls
 from cache.removal import Removal
 from cache.space import Short, Space, min_total, no_room
@@ -44,16 +44,10 @@ EXTRA = 16 * 1024 * 1024
 synchronous write, however much it frees."""
 
 _QUEUE = """
-    SELECT node, occupied, queue, hits, used_clock, position FROM objects
-    WHERE queue = ? AND position > ? ORDER BY position LIMIT ?
+    SELECT node, occupied, used_clock, position FROM objects
+    WHERE queue = ? AND (position, node) > (?, ?) ORDER BY position, node LIMIT ?
 """
-_MOVE = """
-    UPDATE objects SET queue = ?1, hits = ?2,
-        position = (SELECT coalesce(max(position), 0) + 1 FROM objects WHERE queue = ?1)
-    WHERE node = ?3
-"""
-PINNED = 2
-"""The queue of what is pinned."""
+_PUT_ASIDE = "UPDATE objects SET queue = ? WHERE node = ?"
 
 
 async def nobody_has_any(_nodes: Sequence[int]) -> set[int]:
@@ -175,7 +169,7 @@ class Eviction:
     # -- in a thread -------------------------------------------------------------------------
 
     def _chosen(self, need: int, capacity: int, busy: set[int]) -> list[Node]:
-        """The nodes to evict next, by the policy; notes second chances and what is pinned."""
+        """The nodes to evict next, by the policy; what is pinned is put aside."""
         pinned: list[int] = []
 
         def available(resident: Resident) -> bool:
@@ -187,37 +181,33 @@ class Eviction:
             return True
 
         sizes: dict[int, int] = dict(self._reader.all("SELECT queue, bytes FROM queues"))
-        row = self._reader.one("SELECT clock FROM space")
-        clock = 0 if row is None else row[0]
-        plan = policy.choose(
+        budget = capacity - sizes[rows.PINNED]
+        victims = policy.choose(
             self._residents(Queue.SMALL),
             self._residents(Queue.MAIN),
             need=need,
-            small_bytes=sizes[Queue.SMALL],
             main_bytes=sizes[Queue.MAIN],
-            budget=capacity,
-            clock=clock,
+            budget=budget,
             available=available,
         )
-        self._note(plan.moves, pinned, policy.forget_ghosts_before(clock, capacity))
-        nodes = (self._tree.node(victim.node) for victim in plan.victims)
+        self._note(pinned, budget)
+        nodes = (self._tree.node(victim.node) for victim in victims)
         return [node for node in nodes if node is not None]
 
     def _residents(self, queue: Queue) -> Iterator[Resident]:
-        position = -(1 << 62)
-        while rows := self._reader.all(_QUEUE, queue.value, position, PAGE):
-            for node, occupied, _, hits, used, position in rows:  # noqa: B007 - the last one is where to go on
-                yield Resident(node, occupied, queue, hits, used)
+        last = (-(1 << 62), 0)
+        while page := self._reader.all(_QUEUE, queue.value, *last, PAGE):
+            for node, occupied, used, _ in page:
+                yield Resident(node, occupied, queue, used)
+            last = (page[-1][3], page[-1][0])
 
-    def _note(self, moves: Sequence[Move], pinned: Sequence[int], before: int) -> None:
+    def _note(self, pinned: Sequence[int], budget: int) -> None:
         def work(db: sqlite3.Connection) -> None:
-            for move in moves:
-                db.execute(_MOVE, (move.queue.value, move.hits, move.node))
-            for node in pinned:
-                db.execute(_MOVE, (PINNED, 0, node))
-            db.execute("DELETE FROM ghosts WHERE clock < ?", (before,))
+            db.executemany(_PUT_ASIDE, [(rows.PINNED, node) for node in pinned])
+            (clock,) = db.execute("SELECT clock FROM space").fetchone()
+            db.execute("DELETE FROM ghosts WHERE clock < ?", (policy.forget_ghosts_before(clock, budget),))
 
         try:
             self._writer.submit(work).result()
         except CacheError as exc:
-            log.info("who was passed over by eviction is not noted: %s", exc)
+            log.info("what is pinned stays where it is for now: %s", exc)

@@ -18,6 +18,7 @@ from cache.durability import Durability
 from cache.errors import CacheBroken
 from cache.extents import Extents
 from cache.held import Held, HeldState
+from cache.model import Arrival
 from cache.names import open_read, trustworthy, unlink
 from cache.space import Space
 from cache.sums import runs_of
@@ -122,11 +123,12 @@ class Filler:
         """Note what the origin promises of the whole file (``"sha-256:HEX"``), once it was found true."""
         self.held.digest = digest
 
-    def complete(self, *, opened: bool = True) -> int:
-        """Give the object its final name; returns a descriptor for reading, which the caller owns.
+    def arrives(self, *, opened: bool, wanted: bool = False) -> None:
+        """Note why this is fetched: somebody opens it now, or a user wants it here before that."""
+        self.held.arrival = Arrival(opened, wanted)
 
-        Args:
-            opened: somebody opens it now; False: it was fetched ahead.
+    def complete(self) -> int:
+        """Give the object its final name; returns a descriptor for reading, which the caller owns.
 
         Raises:
             ValueError: not all is present.
@@ -152,7 +154,6 @@ class Filler:
             self.discard()
             raise errors.of_os(exc, f"name the object of {self.node.name}") from exc
         with held.lock:
-            held.opened = opened
             held.given_out.append(os.dup(fd))
             held.state = HeldState.COMPLETE
         self._durability.seal(held)

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from cache.errors import CacheError
 from cache.extents import Extents
 from cache.lease import Lease
-from cache.model import Node
+from cache.model import Arrival, Node
 from cache.names import Paths
 from cache.sums import Sums
 
@@ -33,6 +33,7 @@ class Held:
 
     __slots__ = (
         "allotted",
+        "arrival",
         "counted",
         "digest",
         "durable",
@@ -42,7 +43,6 @@ class Held:
         "lock",
         "next_checkpoint",
         "node",
-        "opened",
         "paths",
         "present",
         "size",
@@ -75,8 +75,8 @@ class Held:
         """Bytes of disk that it may take."""
         self.digest: str | None = None
         """What the origin promised of the whole file, once it was found true."""
-        self.opened = True
-        """False: fetched ahead of the first open."""
+        self.arrival = Arrival()
+        """Why it is fetched."""
         self.given_out: list[int] = []
         """Copies of the descriptors that were given out and cannot say yet that it is in use."""
         self.unsynced = 0

@@ -12,7 +12,6 @@ CREATE TABLE objects (
     occupied    INTEGER NOT NULL CHECK (occupied >= 0),
     queue       INTEGER NOT NULL CHECK (queue IN (0, 1, 2)),
     position    INTEGER NOT NULL,
-    hits        INTEGER NOT NULL CHECK (hits BETWEEN -1 AND 3),
     used_clock  INTEGER NOT NULL,
     crc         INTEGER,
     sums        BLOB,
@@ -88,7 +87,7 @@ INSERT INTO objects
            CASE WHEN sealed_at IS NOT NULL THEN (size + 4095) / 4096 * 4096 + 4096
                 ELSE 4096 + coalesce((SELECT sum((stop - start + 4095) / 4096 * 4096 + 4096) FROM extents_1
                                       WHERE extents_1.node = objects_1.node), 0) END,
-           1, row_number() OVER (ORDER BY used_at, node), 0, 0, NULL, NULL, NULL, NULL
+           1, row_number() OVER (ORDER BY used_at, node) - count(*) OVER (), 0, NULL, NULL, NULL, NULL
     FROM objects_1;
 
 -- None across a multiple of 16 MiB.

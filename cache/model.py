@@ -89,6 +89,16 @@ class Changes:
         return bool(self.added or self.changed or self.removed)
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Why an object is fetched."""
+
+    opened: bool = True
+    """Somebody opens it; False: it is fetched ahead of the first open."""
+    wanted: bool = False
+    """A user asked for it to be here."""
+
+
 def same_version(known: Node | Entry, seen: Entry) -> bool:
     """Whether ``seen`` can be the version that is ``known``: nothing that both state differs.
 

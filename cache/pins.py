@@ -19,8 +19,7 @@ from cache.writer import Writer
 _ALL = "SELECT pins.source, nodes.name, pattern, pinned_at FROM pins JOIN nodes ON nodes.id = pins.source"
 # From the pinned queue to main: the next eviction puts back aside what is pinned still.
 _UNPIN = """
-    UPDATE objects SET queue = 1,
-        position = position + (SELECT coalesce(max(position), 0) FROM objects WHERE queue = 1)
+    UPDATE objects SET queue = 1, position = used_clock
     WHERE queue = 2 AND node IN (SELECT id FROM nodes WHERE source = ?)
 """
 

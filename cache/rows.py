@@ -10,10 +10,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cache import policy, space
 from cache.index import Reader
+from cache.model import Arrival
 from cache.policy import Queue
 from cache.sums import Run, Sums
 
@@ -21,20 +22,29 @@ _GET = "SELECT inode, size, sealed_at, occupied FROM objects WHERE node = ?"
 _RUNS = "SELECT start, stop, crc FROM extents WHERE node = ? ORDER BY start"
 
 _INSERT = """
-    INSERT INTO objects (node, inode, size, sealed_at, occupied, used_at, queue, position, hits, used_clock)
-    VALUES (:node, :inode, :size, :sealed_at, :occupied, :now, :queue,
-            (SELECT coalesce(max(position), 0) + 1 FROM objects WHERE queue = :queue), :hits, :clock)
+    INSERT INTO objects (node, inode, size, sealed_at, occupied, used_at, queue, position, used_clock)
+    VALUES (:node, :inode, :size, :sealed_at, :occupied, :now, :queue, :clock, :clock)
 """
 _UPDATE = """
     UPDATE objects SET inode = :inode, size = :size, sealed_at = :sealed_at, occupied = :occupied
     WHERE node = :node
 """
+_USE = """
+    UPDATE objects SET used_at = max(used_at, ?1), used_clock = ?2,
+                       position = CASE queue WHEN 1 THEN ?2 ELSE position END
+    WHERE node = ?3
+"""
+_OLDEST = "SELECT used_clock FROM objects WHERE queue = ? ORDER BY position, node LIMIT 1"
 _SEAL = "UPDATE objects SET crc = ?, sums = ?, digest = ?, verified_at = NULL WHERE node = ?"
 
 _LEARN = """
     UPDATE nodes SET size = coalesce(size, ?1), validator = coalesce(validator, ?2)
     WHERE id = ?3 AND (size IS NULL AND ?1 IS NOT NULL OR validator IS NULL AND ?2 IS NOT NULL)
 """
+
+
+PINNED = 2
+"""The queue beside those of the policy: what is pinned, and not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,11 @@ class ObjectRow:
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Who has claimed the room that an object takes, and what eviction has to know of a new one."""
+    """Who has claimed the room that objects take, and how much there is for all of them."""
 
     claim: str = ""
     capacity: int = 0
-    """Bytes that all objects may take."""
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,7 @@ class Checkpoint:
     validator: str | None
     runs: Sums
     known: Sums
+    arrival: Arrival
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +99,7 @@ class Sealed:
     crc: int | None = None
     sums: bytes | None = None
     digest: str | None = None
-    opened: bool = True
-    """False: it was fetched ahead of the first open."""
+    arrival: Arrival = field(default_factory=Arrival)
 
 
 def get(reader: Reader, node: int) -> ObjectRow | None:
@@ -105,7 +115,7 @@ def runs(reader: Reader, node: int) -> Sums:
 
 def put_checkpoint(db: sqlite3.Connection, point: Checkpoint, payer: Payer) -> int:
     """Note which bytes of a partial object are on disk; returns what the claim has paid for it."""
-    paid = _put(db, point.node, point.inode, point.size, None, point.occupied, payer, opened=True)
+    paid = _put(db, point.node, point.inode, point.size, None, point.occupied, payer, point.arrival)
     db.execute(_LEARN, (None, point.validator, point.node))
     before, now = set(point.known), set(point.runs)
     db.executemany(
@@ -124,10 +134,7 @@ def put_sealed(db: sqlite3.Connection, objects: Sequence[Sealed], payer: Payer) 
     Returns what the claim has paid for each.
     """
     now = time.time()
-    paid = [
-        _put(db, new.node, new.inode, new.size, now, new.occupied, payer, opened=new.opened)
-        for new in objects
-    ]
+    paid = [_put(db, new.node, new.inode, new.size, now, new.occupied, payer, new.arrival) for new in objects]
     db.executemany(_SEAL, [(new.crc, new.sums, new.digest, new.node) for new in objects])
     db.executemany("DELETE FROM extents WHERE node = ?", [(new.node,) for new in objects])
     db.executemany(_LEARN, [(new.size, new.validator, new.node) for new in objects])
@@ -148,10 +155,7 @@ def put_used(db: sqlite3.Connection, used: Mapping[int, float]) -> None:
         if size is not None:
             clock += size[0] or 0
             rows.append((at, clock, node))
-    db.executemany(
-        "UPDATE objects SET used_at = max(used_at, ?), used_clock = ?, hits = min(hits + 1, 3) WHERE node = ?",
-        rows,
-    )
+    db.executemany(_USE, rows)
     db.execute("UPDATE space SET clock = ?", (clock,))
 
 
@@ -163,8 +167,7 @@ def _put(
     sealed_at: float | None,
     occupied: int,
     payer: Payer,
-    *,
-    opened: bool,
+    arrival: Arrival,
 ) -> int:
     row = {"node": node, "inode": inode, "size": size, "sealed_at": sealed_at, "occupied": occupied}
     known = db.execute("SELECT occupied FROM objects WHERE node = ?", (node,)).fetchone()
@@ -172,26 +175,28 @@ def _put(
         db.execute(_UPDATE, row)
         return space.pay(db, payer.claim, occupied - known[0])
     (clock,) = db.execute("SELECT clock FROM space").fetchone()
-    queue = _begins_in(db, node, occupied, payer.capacity, clock)
-    if opened:
+    queue = _begins_in(db, node, occupied, payer.capacity, clock, wanted=arrival.wanted)
+    if arrival.opened:
         clock += size or 0
         db.execute("UPDATE space SET clock = ?", (clock,))
-    row |= {"now": time.time(), "queue": queue.value, "hits": 0 if opened else -1, "clock": clock}
+    row |= {"now": time.time(), "queue": queue.value, "clock": clock}
     db.execute(_INSERT, row)
     db.execute("DELETE FROM ghosts WHERE node = ?", (node,))
     return space.pay(db, payer.claim, occupied)
 
 
-def _begins_in(db: sqlite3.Connection, node: int, occupied: int, capacity: int, clock: int) -> Queue:
+def _begins_in(
+    db: sqlite3.Connection, node: int, occupied: int, capacity: int, clock: int, *, wanted: bool
+) -> Queue:
     ghost = db.execute("SELECT clock FROM ghosts WHERE node = ?", (node,)).fetchone()
-    (main,) = db.execute("SELECT bytes FROM queues WHERE queue = ?", (Queue.MAIN.value,)).fetchone()
-    sql = "SELECT used_clock FROM objects WHERE queue = ? ORDER BY position LIMIT 1"
-    oldest = db.execute(sql, (Queue.MAIN.value,)).fetchone()
+    bytes_ = dict(db.execute("SELECT queue, bytes FROM queues").fetchall())
+    oldest = db.execute(_OLDEST, (Queue.MAIN.value,)).fetchone()
     return policy.place(
         ghost=None if ghost is None else ghost[0],
         occupied=occupied,
-        main_bytes=main,
-        budget=capacity,
+        main_bytes=bytes_[Queue.MAIN],
+        budget=capacity - bytes_[PINNED],
         clock=clock,
         next_main_used=None if oldest is None else oldest[0],
+        wanted=wanted,
     )

@@ -33,13 +33,13 @@ _UPDATE = """
 _RETIRE_FILE = "UPDATE nodes SET current = 0 WHERE id = ?"
 
 # What the origin has replaced goes before everything else, unless it is opened again.
-_GOES_FIRST = "UPDATE objects SET queue = 0, position = -node, hits = 0 WHERE node = ?"
+_GOES_FIRST = "UPDATE objects SET queue = 0, position = -1 WHERE node = ?"
 _ALL_GO_FIRST = """
     WITH RECURSIVE below (id) AS (
         SELECT ? UNION ALL
         SELECT nodes.id FROM nodes JOIN below ON nodes.parent = below.id WHERE nodes.current = 1
     )
-    UPDATE objects SET queue = 0, position = -node, hits = 0 WHERE node IN below
+    UPDATE objects SET queue = 0, position = -1 WHERE node IN below
 """
 
 # A folder that comes back has to be listed before it says anything.

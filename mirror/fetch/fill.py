@@ -216,6 +216,7 @@ class Fill:
                 self._filler = filler
                 self._present = filler.present
                 self._enter(FillState.FILLING)
+                self._say_why(filler)
                 if self._size is not None:
                     await self._objects.reserve(filler, self._size)
                 return True
@@ -304,7 +305,11 @@ class Fill:
         return await trio.to_thread.run_sync(self._complete, self._held())
 
     def _complete(self, filler: Filler) -> int:
-        return filler.complete(opened=self._priority is Priority.DEMAND)
+        self._say_why(filler)  # somebody may have opened it since
+        return filler.complete()
+
+    def _say_why(self, filler: Filler) -> None:
+        filler.arrives(opened=self._priority is Priority.DEMAND, wanted=self._priority is Priority.WARM)
 
     def _missing(self) -> list[Range]:
         if self._size is None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.errors import UsageError
 from cache.patterns import Patterns
+from mirror.errors import UsageError
 
 MATCHES = [
     ("*.tar", "a.tar", True),

@@ -5,6 +5,7 @@ nothing of FUSE or of any protocol that bytes come over.
 """
 
 from cache.errors import BadPattern, CacheBroken, CacheError, CacheFull, CacheUnusable
+from cache.eviction import LetGo, nobody_has_any
 from cache.extents import Extents
 from cache.filler import Filler
 from cache.folder import check_folder
@@ -27,6 +28,7 @@ __all__ = [
     "Filler",
     "Finding",
     "Kind",
+    "LetGo",
     "Node",
     "ObjectState",
     "Objects",
@@ -34,5 +36,6 @@ __all__ = [
     "Tree",
     "Verification",
     "check_folder",
+    "nobody_has_any",
     "same_version",
 ]

@@ -2,7 +2,7 @@
 
 What this module adds is whom to ask first. An object that somebody has open stays. One that is open only
 because it might be read again (a backing file of the kernel, a descriptor kept at hand) is let go: by
-this process through `LetGo`, by others through `cache.recalls`. Pinned objects are put aside in a queue of
+this process through `Eviction.holders`, by others through `cache.recalls`. Pinned objects are put aside in a queue of
 their own when they are met, so that they are looked at once and not at every eviction.
 """
 
@@ -71,7 +71,8 @@ class Eviction:
         sync: Callable[[], Awaitable[None]],
     ) -> None:
         """``tree`` and ``reader`` are used in threads, and have to be of their own."""
-        self.let_go: LetGo = nobody_has_any
+        self.holders: list[LetGo] = []
+        """Whoever has objects of this cache open in this process."""
         self.evicted = 0
         """Objects that were evicted by this process."""
         self.evicted_bytes = 0
@@ -147,7 +148,9 @@ class Eviction:
         The others are added to ``busy``; those that another process has, also to ``recalled``: it is asked
         to let them go, and needs a moment for that.
         """
-        held_here = await self.let_go([node.id for node in nodes])
+        held_here: set[int] = set()
+        for holder in self.holders:
+            held_here |= await holder([node.id for node in nodes])
         left = [node for node in nodes if node.id not in held_here]
         freed = await self._remove(left)
         busy |= held_here | {node.id for node in left}

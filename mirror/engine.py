@@ -10,9 +10,11 @@ from typing import Required, TypedDict, Unpack
 
 import trio
 
-from cache import Cache, Changes, Node, Objects
+from cache import Cache, Changes, LetGo, Node, Objects, nobody_has_any
+from mirror.background import background
 from mirror.fetch import Fetcher, open_fetcher
 from mirror.fetch.descriptors import Delivery, Descriptors
+from mirror.letting_go import LettingGo
 from mirror.namespace import Namespace
 from mirror.remotes import open_remote
 from mirror.remotes.base import Remote
@@ -59,6 +61,8 @@ class How(TypedDict, total=False):
     """Receives what changed at the origin."""
     delivery: Callable[[Objects], Delivery]
     """Makes what answers reads."""
+    kernel: LetGo
+    """Lets go of the kernel's backing files."""
     verify: bool
     """Compare every object with its checksums before it is handed to ``completed``."""
 
@@ -73,6 +77,7 @@ async def open_source(
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     on_change: Callable[[Changes], None] = lambda _changes: None,
     delivery: Callable[[Objects], Delivery] = Descriptors,
+    kernel: LetGo = nobody_has_any,
     verify: bool = False,
 ) -> AsyncIterator[Engine]:
     """Open a source over a cache that is open; its fills end, resumable, with this context.
@@ -87,16 +92,26 @@ async def open_source(
     try:
         root = await cache.tree.root(remote.url)
         namespace = Namespace(cache.tree, remote, root, ttl=ttl, schedule=schedule, on_change=on_change)
-        async with open_fetcher(
-            cache.objects,
-            remote,
-            namespace,
-            schedule=schedule,
-            completed=completed,
-            delivery=delivery(cache.objects),
-            verification=cache.verification if verify else None,
-        ) as fetcher:
-            yield Engine(cache, remote, namespace, fetcher)
+        reading = delivery(cache.objects)
+        letting_go = LettingGo(cache, reading, kernel, on_change)
+        async with (
+            open_fetcher(
+                cache.objects,
+                remote,
+                namespace,
+                schedule=schedule,
+                completed=completed,
+                delivery=reading,
+                verification=cache.verification if verify else None,
+            ) as fetcher,
+            background() as nursery,
+        ):
+            nursery.start_soon(letting_go.run)
+            cache.objects.eviction.holders.append(letting_go)
+            try:
+                yield Engine(cache, remote, namespace, fetcher)
+            finally:
+                cache.objects.eviction.holders.remove(letting_go)
     finally:
         with trio.CancelScope(shield=True):
             await remote.aclose()

@@ -32,8 +32,8 @@ class Delivery(Protocol):
         way and that the range is present: what is missing of an object reads as zeros.
         """
 
-    def forget(self, node: Node) -> None:
-        """The object may be gone; another one may get its name."""
+    def forget(self, node: int) -> None:
+        """The object may be gone, or shall go; another one may get its name."""
 
     def close(self) -> None:
         """Close all that is open."""
@@ -63,9 +63,9 @@ class Descriptors:
             self._open.popitem(last=False)[1].close()
         return await descriptor.read(start, stop - start)
 
-    def forget(self, node: Node) -> None:
+    def forget(self, node: int) -> None:
         """The object may be gone; open it anew next time."""
-        descriptor = self._open.pop(node.id, None)
+        descriptor = self._open.pop(node, None)
         if descriptor is not None:
             descriptor.close()
 

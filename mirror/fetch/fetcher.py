@@ -229,7 +229,7 @@ class Fetcher:
                 self.counters.fills_completed += 1
             else:
                 self.counters.fills_failed += 1
-                self._delivery.forget(fill.node)
+                self._delivery.forget(fill.node.id)
                 log.info("%s: not fetched: %s", self._namespace.path(fill.node), fill.error)
                 if isinstance(fill.error, NoSpace):
                     self._read_past_the_cache(fill.node, str(fill.error))

@@ -35,11 +35,11 @@ class ByReference:
             return self._references.payload(node.id, start, size)
         return await self._bytes.read(node, start, stop, partial=partial)
 
-    def forget(self, node: Node) -> None:
+    def forget(self, node: int) -> None:
         """The object was discarded, or may be; the next one of this node is another file."""
         self._bytes.forget(node)
         try:
-            self._references.forget(node.id)
+            self._references.forget(node)
         except OSError as exc:
             log.info("the keeper takes nothing back any more: %s", exc)
 

@@ -323,6 +323,75 @@ static inline void tell_register(struct bench *bench, uint64_t node)
     close(fd);
 }
 
+/* The keeper's answer to a YIELD: whether it let the node go. */
+static inline bool hear_yield(int control, uint64_t node, uint32_t number)
+{
+    struct control_message answer;
+    CHECK(receive(control, &answer, sizeof answer) == sizeof answer);
+    CHECK(answer.op == CONTROL_YIELD && answer.node == node && answer.number / 2 == number / 2);
+    return answer.number == number;
+}
+
+static inline bool yields(struct bench *bench, uint64_t node)
+{
+    tell(bench->control, CONTROL_YIELD, node, NULL, 0);
+    return hear_yield(bench->control, node, 0);
+}
+
+static uint64_t next_unique = 100;
+
+static inline uint64_t unique(void)
+{
+    return next_unique += 2;
+}
+
+/* Open a node through the worker, which answers with `flags`; returns what the kernel sees. */
+static inline struct open_out open_by_worker(struct bench *bench, uint64_t node, uint32_t flags)
+{
+    uint64_t id = unique();
+    ask_open(bench->kernel, id, node);
+    expect_request(bench, FUSE_OPEN, id);
+    say_open(bench->worker, id, node, flags);
+    struct message answer = expect_answer(bench, id, 0);
+    return open_of(&answer);
+}
+
+/* The same, with the backing file registered in time for this very open. */
+static inline struct open_out open_registering(struct bench *bench, uint64_t node, uint32_t flags)
+{
+    uint64_t id = unique();
+    ask_open(bench->kernel, id, node);
+    expect_request(bench, FUSE_OPEN, id);
+    tell_register(bench, node);
+    say_open(bench->worker, id, node, flags);
+    struct message answer = expect_answer(bench, id, 0);
+    return open_of(&answer);
+}
+
+static inline struct open_out open_by_keeper(struct bench *bench, uint64_t node)
+{
+    uint64_t id = unique();
+    ask_open(bench->kernel, id, node);
+    struct message answer = expect_answer(bench, id, 0);
+    return open_of(&answer);
+}
+
+static inline void release_by_worker(struct bench *bench, uint64_t node)
+{
+    uint64_t id = unique();
+    ask_release(bench->kernel, id, node);
+    expect_request(bench, FUSE_RELEASE, id);
+    say(bench->worker, id, 0, NULL, 0);
+    expect_answer(bench, id, 0);
+}
+
+static inline void release_by_keeper(struct bench *bench, uint64_t node)
+{
+    uint64_t id = unique();
+    ask_release(bench->kernel, id, node);
+    expect_answer(bench, id, 0);
+}
+
 /* Byte `at` of a file that was made for `node`. */
 static inline unsigned char byte_of(uint64_t node, uint64_t at)
 {

@@ -120,6 +120,13 @@ class Durability:
             self._used[node] = time.time()
             self._be_due(time.monotonic() + USED_SECONDS)
 
+    def used_at(self, uses: Iterable[tuple[int, float]]) -> None:
+        """Note when objects were used: node id, epoch seconds."""
+        with self._wake:
+            for node, at in uses:
+                self._used[node] = max(at, self._used.get(node, at))
+            self._be_due(time.monotonic() + USED_SECONDS)
+
     def flush(self) -> Future[None]:
         """Do at once all that was asked for so far; the future is done when it is done."""
         done: Future[None] = Future()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -277,6 +278,10 @@ class Objects:
     def touch(self, node: Node) -> None:
         """Note that an object was used; costs nothing, is written some seconds later."""
         self._durability.used(node.id)
+
+    def touch_many(self, opens: Iterable[tuple[int, float]]) -> None:
+        """Note that objects were used before now: node id, epoch seconds. As cheap as `touch`."""
+        self._durability.used_at(opens)
 
     async def drop(self, node: Node) -> None:
         """Remove an object, complete or not, unless somebody is filling it.

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
 from mirror.fuse import Adapter
 from mirror.keeper.control import References, Registrar
-from mirror.keeper.link import Assignment, Request, WorkerEnd
+from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
 from mirror.worker.kernel import Kernel
@@ -113,9 +114,14 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
         nursery.start_soon(watch.run)
         nursery.start_soon(kernel.run)
+
+        def opened(opens: Opens) -> None:
+            """Note what the keeper opened without asking."""
+            engine.cache.objects.touch_many(opens.nodes)
+
         supervisor.prepared(warning)
         with trio.CancelScope() as serving:
-            nursery.start_soon(_answer, supervisor, engine, filesystem, serving)
+            nursery.start_soon(_answer, supervisor, engine, filesystem, serving, opened)
             try:
                 await pyfuse3.main(max_tasks=TASKS)
             finally:
@@ -123,14 +129,20 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
 
 
 async def _answer(
-    supervisor: WorkerEnd, engine: Engine, filesystem: FileSystem, serving: trio.CancelScope
+    supervisor: WorkerEnd,
+    engine: Engine,
+    filesystem: FileSystem,
+    serving: trio.CancelScope,
+    opened: Callable[[Opens], None],
 ) -> None:
-    """Answer the keeper's questions until it tells this process to end."""
+    """Answer the keeper's questions, and pass on its news, until it tells this process to end."""
     while True:
         await trio.lowlevel.wait_readable(supervisor.fileno())
         match supervisor.receive():
             case Request.STATS:
                 supervisor.stats(json.dumps(_stats(engine, filesystem)))
+            case Opens() as opens:
+                opened(opens)
             case Request.QUIT:
                 # Whoever still waits for the origin waits in vain: the mount is gone.
                 serving.cancel()

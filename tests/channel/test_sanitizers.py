@@ -33,7 +33,7 @@ def compiler() -> str:
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("program", ["rules", "held", "references", "storm"])
 def test_the_channel_keeps_its_rules(program: str, build: str, tmp_path: Path) -> None:
-    """The open rule, held files, take-overs, references, refusals and the end hold, without a race or a wrong access."""
+    """Its rules hold, from the first INIT to the end, without a race or a wrong access."""
     binary = tmp_path / program
     sources = [HERE / f"{program}.c", *sorted(CHANNEL.glob("*.c"))]
     flags = ["-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", *BUILDS[build]]

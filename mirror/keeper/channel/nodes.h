@@ -55,6 +55,7 @@ struct opened {
     uint64_t node;
     uint64_t at; /* realtime seconds */
 };
+_Static_assert(sizeof(struct opened) == 16, "as it is packed for the worker (link.py)");
 
 #define OPENED_MAX 65536 /* notes in one interval; what is more is dropped and counted */
 

@@ -21,7 +21,8 @@ def test_opens_that_the_keeper_answers_count_as_use(folder: Path, origin: Server
         with sqlite3.connect(mount.cache / "index.sqlite", isolation_level=None, timeout=30) as db:
             sealed = "SELECT 1 FROM objects WHERE sealed_at IS NOT NULL"
             eventually(lambda: db.execute(sealed).fetchone(), "it is sealed")
-            mount.wait_worker(mount.kill_worker())  # what the worker has seen itself goes with it
+            mount.kill_worker()  # what it has seen itself goes with it
+            eventually(lambda: mount.counters()["takeovers"] == 1, "another worker takes over")
             db.execute("UPDATE objects SET used_at = 5.0")
             before = mount.counters()["opens_by_keeper"]
             file.read_bytes()

@@ -7,6 +7,7 @@
 #define BENCH_H
 
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -74,6 +75,14 @@ static inline int live_backings(struct bench *bench)
     int live = bench->backing.live;
     pthread_mutex_unlock(&bench->backing.lock);
     return live;
+}
+
+/* What the kernel says to registrations from now on; 0: it takes them. */
+static inline void set_failure(struct bench *bench, int error)
+{
+    pthread_mutex_lock(&bench->backing.lock);
+    bench->backing.fail_with = error;
+    pthread_mutex_unlock(&bench->backing.lock);
 }
 
 /* What marks the references of the n-th worker. */
@@ -390,6 +399,18 @@ static inline void release_by_keeper(struct bench *bench, uint64_t node)
     uint64_t id = unique();
     ask_release(bench->kernel, id, node);
     expect_answer(bench, id, 0);
+}
+
+/* To see that what was opened was closed. */
+static inline int open_files(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    CHECK(folder != NULL);
+    int count = 0;
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count;
 }
 
 /* Byte `at` of a file that was made for `node`. */

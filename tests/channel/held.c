@@ -148,12 +148,12 @@ static void a_held_file_can_still_be_registered(void)
     struct bench bench;
     bench_open(&bench, 10, 0);
     bench_init(&bench, 0);
-    bench.backing.fail_with = ELOOP;
+    set_failure(&bench, ELOOP);
     CHECK((open_locking(&bench, 7).open_flags & FOPEN_PASSTHROUGH) == 0);
     CHECK(held_node(&bench).backing_id == 0 && nodes_last_error(&bench.channel.nodes) == ELOOP);
     tell(bench.control, CONTROL_RETIRE, 7, NULL, 0);
     CHECK(!yields(&bench, 7));
-    bench.backing.fail_with = 0;
+    set_failure(&bench, 0);
     CHECK((open_locking(&bench, 7).open_flags & FOPEN_PASSTHROUGH) == 0); /* a cached handle is open */
     struct node node = held_node(&bench);
     CHECK(node.backing_id == 1 && node.cached == 2 && !node.retiring); /* the retired file was replaced */
@@ -325,6 +325,7 @@ static void notes_beyond_the_room_are_counted(void)
 
 int main(void)
 {
+    int before = open_files();
     a_file_is_held_where_the_kernel_does_not_take_it();
     the_budget_spares_what_is_open();
     a_held_file_can_still_be_registered();
@@ -334,6 +335,7 @@ int main(void)
     a_worker_that_hears_no_answers_holds_nothing_up();
     opens_by_the_keeper_are_noted_once();
     notes_beyond_the_room_are_counted();
+    CHECK(open_files() == before);
     puts("files are held");
     return 0;
 }

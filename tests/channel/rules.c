@@ -132,7 +132,7 @@ static void bad_descriptors_are_refused(void)
     CHECK((open_by_worker(&bench, 7, 0).open_flags & FOPEN_PASSTHROUGH) == 0);
     CHECK(atomic_load(&bench.channel.control.refused) == 8);
     CHECK(live_backings(&bench) == 0);
-    bench.backing.fail_with = ELOOP;
+    set_failure(&bench, ELOOP);
     tell_register(&bench, 8);
     CHECK((open_by_worker(&bench, 8, 0).open_flags & FOPEN_PASSTHROUGH) == 0);
     CHECK(nodes_last_error(&bench.channel.nodes) == ELOOP);

@@ -190,8 +190,10 @@ static void *worker_main(void *argument)
             answer_read(bench, &message, numbers, &seed);
             continue;
         }
-        if (message.in.opcode == FUSE_OPEN && node % 4 != 0)
+        if (message.in.opcode == FUSE_OPEN && node % 4 != 0) {
+            set_failure(bench, rand_r(&seed) % 4 == 0 ? EMFILE : 0); /* then it is only held */
             tell_register(bench, node);
+        }
         if (rand_r(&seed) % 4 == 0)
             tell(bench->control, CONTROL_RETIRE, node, NULL, 0);
         bool ask_to_yield = rand_r(&seed) % 4 == 0;

@@ -2,8 +2,8 @@
 
 What this module adds is whom to ask first. An object that somebody has open stays. One that is open only
 because it might be read again (a backing file of the kernel, a descriptor kept at hand) is let go: by
-this process through `Eviction.holders`, by others through `cache.recalls`. Pinned objects are put aside in a queue of
-their own when they are met, so that they are looked at once and not at every eviction.
+this process through `Eviction.holders`, by others through `cache.recalls`. Pinned objects are put aside in
+a queue of their own when they are met, so that they are looked at once and not at every eviction.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -368,6 +369,11 @@ class Objects:
     async def free(self, size: int) -> int:
         """Evict objects that take ``size`` bytes or more; returns how many bytes were freed."""
         return await self.eviction.free(size)
+
+    def touch_many(self, opens: Iterable[tuple[int, float]]) -> None:
+        """Note that objects were used before now: node id, epoch seconds. As cheap as `touch`."""
+        for node, at in opens:
+            self._durability.used(node, at)
 
     async def drop(self, node: Node) -> None:
         """Remove an object, complete or not, unless somebody is filling it.

@@ -89,8 +89,9 @@ def rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
         f"{counters.get('opens_cached', 0):,} through the page cache"
     )
     fetched = human.size(counters.get("bytes_fetched", 0))
-    registered = (
-        f"{backing['registered']:,} registered (limit {backing['limit']:,}), {backing['open']:,} open"
+    files = (
+        f"{backing['registered']:,} registered, {backing['open']:,} open, "
+        f"{backing['held']:,} held (limit {backing['limit']:,})"
     )
     return [
         ("mountpoint", mount["mountpoint"]),
@@ -101,5 +102,5 @@ def rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
         ("opens", opens),
         ("reads", f"{counters.get('read_requests', 0):,} requests reached the daemon"),
         ("origin", f"{human.count(counters.get('remote_requests', 0), 'request')}, {fetched} fetched"),
-        ("backing files", registered),
+        ("backing files", files),
     ]

@@ -14,7 +14,7 @@ MESSAGE_BYTES = 1024 * 1024 + 4096
 
 
 def open_files(hard: int) -> Finding:
-    """Judge RLIMIT_NOFILE: each backing file that is registered holds one descriptor of the keeper."""
+    """Judge RLIMIT_NOFILE: each file that the keeper holds takes one of its descriptors."""
     if hard == resource.RLIM_INFINITY:
         return Finding("open files", Verdict.OK, "unlimited")
     if hard >= FEW_FILES:

@@ -214,6 +214,10 @@ static PyObject *counters_of(struct channel *channel, const struct node_counters
         {"registrations_over_budget", nodes->over_budget},
         {"retired", nodes->retired},
         {"retired_for_budget", nodes->budget_retired},
+        {"yielded", nodes->yielded},
+        {"yields_busy", atomic_load(&channel->control.busy)},
+        {"yields_unanswered", atomic_load(&channel->control.unanswered)},
+        {"opens_dropped", nodes->opens_dropped},
     };
     PyObject *dictionary = PyDict_New();
     for (size_t i = 0; dictionary != NULL && i < sizeof rows / sizeof rows[0]; i++)
@@ -257,6 +261,17 @@ static PyObject *channel_object_snapshot(ChannelObject *self, PyObject *Py_UNUSE
         return NULL;
     }
     return Py_BuildValue("{s:N,s:N}", "counters", counters, "files", files);
+}
+
+static PyObject *channel_object_take_opens(ChannelObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct channel *channel = live(self);
+    if (channel == NULL)
+        return NULL;
+    /* The array is ours until the next call, and the interpreter's lock keeps that one away. */
+    const struct opened *opened;
+    size_t count = nodes_take_opens(&channel->nodes, &opened);
+    return PyBytes_FromStringAndSize((const char *)opened, (Py_ssize_t)(count * sizeof *opened));
 }
 
 enum attribute { BACKING_LIMIT, INITIALISED, ENDED, PASSTHROUGH, RESEND, WORKER_LOST, SERVED, FAILURE, LAST_ERROR };
@@ -309,7 +324,8 @@ static PyMethodDef channel_methods[] = {
     {"probe", (PyCFunction)channel_object_probe, METH_VARARGS, "Register a descriptor and let it go."},
     {"acknowledge", (PyCFunction)channel_object_acknowledge, METH_NOARGS, "Make fileno() unreadable."},
     {"fileno", (PyCFunction)channel_object_fileno, METH_NOARGS, "Readable when an attribute changed."},
-    {"snapshot", (PyCFunction)channel_object_snapshot, METH_NOARGS, "Counters and backing files."},
+    {"snapshot", (PyCFunction)channel_object_snapshot, METH_NOARGS, "Counters and held files."},
+    {"take_opens", (PyCFunction)channel_object_take_opens, METH_NOARGS, "Opens that no worker saw."},
     {"close", (PyCFunction)channel_object_close, METH_NOARGS, "End the threads, close everything."},
     {NULL, NULL, 0, NULL},
 };

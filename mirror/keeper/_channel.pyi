@@ -5,6 +5,7 @@ class BackingFile(TypedDict):
     fd: int
     """The keeper's own descriptor of the file."""
     backing_id: int
+    """0: the kernel does not have it, it is held for its page-cached handles."""
     open_handles: int
     """Passthrough handles."""
     cached_handles: int
@@ -38,7 +39,7 @@ class Channel:
             passthrough: whether to ask the kernel for it.
             max_stack_depth: 1, or 2 for a cache on overlayfs.
             max_pages: the largest READ, in pages of 4096 bytes (1 to 256).
-            backing_limit: most backing files registered at once.
+            backing_limit: most files held at once, registered with the kernel or not.
             spin_us: microseconds to poll for a request before sleeping; 0: never.
             cache_device: ``st_dev`` that every backing file must have.
             owner: uid that every backing file must have.
@@ -63,14 +64,21 @@ class Channel:
         """Make `fileno` unreadable until the next change."""
 
     def snapshot(self) -> Snapshot:
-        """Counters and the registered files, now."""
+        """Counters and the held files, now."""
+
+    def take_opens(self) -> bytes:
+        """The opens that the keeper answered by itself since the last call, each node once.
+
+        Pairs of native unsigned 64-bit integers: node, epoch seconds of its first open in that time. What did
+        not fit (65,536 nodes) is counted as ``opens_dropped``.
+        """
 
     def close(self) -> None:
         """Answer every waiter with ENOTCONN, end the threads, close /dev/fuse and the backing files."""
 
     @property
     def backing_limit(self) -> int:
-        """Most backing files registered at once."""
+        """Most files held at once."""
     @property
     def initialised(self) -> bool:
         """The kernel has its answer to INIT: the mount works."""

@@ -28,6 +28,7 @@ from mirror.errors import MirrorError, SetupError, UsageError
 from mirror.keeper import link, mountpoint, options, privileges
 from mirror.keeper._channel import Channel
 from mirror.keeper.mount import Mount, mount, set_read_ahead
+from mirror.keeper.opens import Opens
 from mirror.keeper.report import Passthrough, probe, report
 from mirror.keeper.status import StatusSocket, WorkerStatistics
 from mirror.keeper.supervise import MOST_DEATHS, WINDOW_SECONDS, Deaths
@@ -44,6 +45,10 @@ _QUIT_SECONDS = 10.0
 _TERM_SECONDS = 2.0
 _HUNG_SECONDS = 2.0
 """How long a worker may live on after it closed its FUSE socket."""
+_OPENS_SECONDS = 3.0
+"""How often the worker hears of opens that it did not see."""
+_LAST_OPENS_SECONDS = 1.0
+"""How long the last ones may wait for a worker that is to end."""
 _RESERVED_FILES = 256 + 384
 """Descriptors of the keeper that are not backing files: sockets made ahead, and what reads refer to."""
 
@@ -75,6 +80,7 @@ class Keeper:
         self._generation = 0
         self._worker: WorkerProcess | None = None
         self._channel: Channel | None = None
+        self._opens: Opens | None = None
         self._mount: Mount | None = None
         self._status: StatusSocket | None = None
         self._sockets: Sockets | None = None
@@ -138,6 +144,8 @@ class Keeper:
         self._watch(self._channel.fileno(), partial(self._on_channel, self._channel))
         worker.attach_to(self._channel)
         self._channel.start()
+        self._opens = Opens(self._channel.take_opens)
+        self._later(_OPENS_SECONDS, partial(self._tell_opens, self._opens))
         self._wait_until_the_root_answers()
         self._passthrough = probe(self._channel, config)
         self._set_read_ahead()
@@ -323,6 +331,11 @@ class Keeper:
         else:
             self._restart_worker(sockets)
 
+    def _tell_opens(self, opens: Opens) -> None:
+        self._later(_OPENS_SECONDS, partial(self._tell_opens, opens))
+        if self._worker is not None and self._worker.prepared:
+            opens.send(self._worker.link)
+
     def _bury(self, worker: WorkerProcess) -> None:
         """Let go of a dead worker."""
         for fd in (worker.link.fileno(), worker.pidfd, worker.errors):
@@ -392,6 +405,8 @@ class Keeper:
         if worker is None:
             return
         if worker.prepared:
+            if self._opens is not None:
+                self._opens.send(worker.link, _LAST_OPENS_SECONDS)
             worker.link.ask(link.Request.QUIT)
         else:
             worker.end(signal.SIGTERM)  # it asks the origin, hears nobody, and has nothing to lose

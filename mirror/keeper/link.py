@@ -5,6 +5,7 @@ but the letter, an exit code and plain text; the worker's statistics pass throug
 
     keeper -> worker   C generation token\n config   once, at the start
                        ?                             send statistics
+                       O {u64 node, u64 seconds}*    opens that only the keeper saw (packed, native)
                        Q                             end
     worker -> keeper   P warning                     prepared: cache open, source checked, ready to mount
                        F code message                failed for good: end the mount, say this
@@ -13,7 +14,10 @@ but the letter, an exit code and plain text; the worker's statistics pass throug
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,6 +25,10 @@ from mirror.config import MountConfig
 
 MESSAGE_MAX = 1 << 17
 """Bytes; more than any statistics."""
+OPENED = struct.Struct("=QQ")
+"""One open: node, epoch seconds; ``struct opened`` of the channel."""
+OPENS_MAX = 4096
+"""Opens in one message: half of what a message may have, and a fraction of what a socket takes."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -35,6 +43,14 @@ class Request(Enum):
     """Send statistics."""
     QUIT = "Q"
     """End: the mount is gone. Also what a dead keeper means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opens:
+    """Opens of complete files that the keeper answered by itself."""
+
+    nodes: Sequence[tuple[int, float]]
+    """Node, and epoch seconds of the open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +106,14 @@ class WorkerEnd:
         generation, token = head[1:].decode().split(" ")
         return Assignment(MountConfig.from_json(text), int(generation), bytes.fromhex(token))
 
-    def receive(self) -> Request:
-        """The next request; the end of the link is `Request.QUIT`."""
+    def receive(self) -> Request | Opens:
+        """The next request or news; the end of the link is `Request.QUIT`."""
         try:
             message = self._socket.recv(MESSAGE_MAX)
         except ConnectionResetError:
             message = b""
+        if message[:1] == b"O":
+            return Opens([(node, float(at)) for node, at in OPENED.iter_unpack(message[1:])])
         return Request.STATS if message == b"?" else Request.QUIT
 
     def prepared(self, warning: str | None = None) -> None:
@@ -135,6 +153,24 @@ class KeeperEnd:
         """Send a request; False when the worker is gone or does not read any more."""
         try:
             self._socket.send(request.value.encode())
+        except OSError:
+            return False
+        return True
+
+    def has_room(self, seconds: float = 0.0) -> bool:
+        """Whether the worker has read most of what it was sent, within so many seconds.
+
+        A socket counts as writable while no more than a quarter of its buffer is unread: so what is only
+        sent then leaves room for the requests. True as well when the worker is gone.
+        """
+        poll = select.poll()  # not select(): the keeper has more descriptors than that can name
+        poll.register(self._socket, select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
+
+    def opened(self, packed: bytes) -> bool:
+        """Send opens, at most `OPENS_MAX` times `OPENED`; False as for `ask`."""
+        try:
+            self._socket.send(b"O" + packed)
         except OSError:
             return False
         return True

@@ -86,8 +86,9 @@ def report(
     files = [
         {
             "path": _path_of(file["fd"]),
-            "backing_id": file["backing_id"],
+            "backing_id": file["backing_id"] or None,
             "open_handles": file["open_handles"],
+            "cached_handles": file["cached_handles"],
             "node": file["node"],
             "retiring": file["retiring"],
             "opened_at": file["opened_at"] or None,
@@ -107,7 +108,8 @@ def report(
             "worker_counters_age_s": None if statistics_age is None else round(statistics_age, 3),
             "counters": snapshot["counters"],
             "backing": {
-                "registered": len(files),
+                "held": len(files),
+                "registered": sum(1 for file in files if file["backing_id"]),
                 "open": sum(1 for file in files if file["open_handles"]),
                 "limit": channel.backing_limit,
                 "files": files,

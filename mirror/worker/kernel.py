@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyfuse3
 import trio
 
 from cache import Changes, Node
-from mirror.keeper.control import Registrar
+from mirror.keeper.control import Registrar, Yields
 from mirror.namespace import Namespace
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Kernel:
 
     def __init__(self, registrar: Registrar) -> None:
         self._registrar = registrar
+        self._yields = Yields(registrar)
         self._names: deque[tuple[int, bytes]] = deque()
         self._wake = trio.Event()
         self.namespace: Namespace | None = None
@@ -38,6 +39,10 @@ class Kernel:
         """Give the kernel the backing file of a complete node; opens answered later use it."""
         with _keeper_may_be_gone():
             self._registrar.register(node.id, fd)
+
+    async def let_go(self, nodes: Sequence[int]) -> set[int]:
+        """Let go of the backing files of nodes; returns those that somebody has open."""
+        return set(nodes) - await self._yields.let_go(nodes)
 
     def changed(self, changes: Changes) -> None:
         """Take back what is not true any more."""

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
 from mirror.fuse import Adapter
 from mirror.keeper.control import References, Registrar
-from mirror.keeper.link import Assignment, Request, WorkerEnd
+from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
 from mirror.verify import scrub
@@ -92,6 +93,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             completed=kernel.register,
             on_change=kernel.changed,
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
+            kernel=kernel.let_go,
             verify=config.verify is VerifyMode.OPEN,
         ) as engine,
         background() as nursery,
@@ -118,9 +120,14 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         nursery.start_soon(kernel.run)
         if config.scrub != float("inf"):
             nursery.start_soon(scrub, engine, config.scrub)
+
+        def opened(opens: Opens) -> None:
+            """Note what the keeper opened without asking."""
+            engine.cache.objects.touch_many(opens.nodes)
+
         supervisor.prepared(warning)
         with trio.CancelScope() as serving:
-            nursery.start_soon(_answer, supervisor, engine, filesystem, serving)
+            nursery.start_soon(_answer, supervisor, engine, filesystem, serving, opened)
             try:
                 await pyfuse3.main(max_tasks=TASKS)
             finally:
@@ -128,14 +135,20 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
 
 
 async def _answer(
-    supervisor: WorkerEnd, engine: Engine, filesystem: FileSystem, serving: trio.CancelScope
+    supervisor: WorkerEnd,
+    engine: Engine,
+    filesystem: FileSystem,
+    serving: trio.CancelScope,
+    opened: Callable[[Opens], None],
 ) -> None:
-    """Answer the keeper's questions until it tells this process to end."""
+    """Answer the keeper's questions, and pass on its news, until it tells this process to end."""
     while True:
         await trio.lowlevel.wait_readable(supervisor.fileno())
         match supervisor.receive():
             case Request.STATS:
                 supervisor.stats(json.dumps(_stats(engine, filesystem)))
+            case Opens() as opens:
+                opened(opens)
             case Request.QUIT:
                 # Whoever still waits for the origin waits in vain: the mount is gone.
                 serving.cancel()

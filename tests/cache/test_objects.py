@@ -234,6 +234,21 @@ async def test_use_is_noted(cache: Cache, home: Path) -> None:
     db.close()
 
 
+async def test_uses_that_others_saw_are_noted_with_their_time(cache: Cache, home: Path) -> None:
+    """The last use counts, in whatever order they are heard of."""
+    nodes = await files(cache, file("a"), file("b"))
+    for node in nodes:
+        complete(cache, node)
+    await cache.objects.sync()
+    db = sqlite3.connect(home / "index.sqlite", isolation_level=None)
+    db.execute("UPDATE objects SET used_at = 5.0")
+    first, second = (node.id for node in nodes)
+    cache.objects.touch_many([(first, 7.0), (second, 3.0), (first, 6.0)])
+    await cache.objects.sync()
+    assert dict(db.execute("SELECT node, used_at FROM objects")) == {first: 7.0, second: 5.0}
+    db.close()
+
+
 async def test_a_dropped_object_is_fetched_anew(cache: Cache, home: Path) -> None:
     whole, partial, filling, never = await files(cache, *map(file, ("whole", "partial", "filling", "never")))
     complete(cache, whole)

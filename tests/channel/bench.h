@@ -7,6 +7,7 @@
 #define BENCH_H
 
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -74,6 +75,14 @@ static inline int live_backings(struct bench *bench)
     int live = bench->backing.live;
     pthread_mutex_unlock(&bench->backing.lock);
     return live;
+}
+
+/* What the kernel says to registrations from now on; 0: it takes them. */
+static inline void set_failure(struct bench *bench, int error)
+{
+    pthread_mutex_lock(&bench->backing.lock);
+    bench->backing.fail_with = error;
+    pthread_mutex_unlock(&bench->backing.lock);
 }
 
 /* What marks the references of the n-th worker. */
@@ -321,6 +330,87 @@ static inline void tell_register(struct bench *bench, uint64_t node)
     int fd = backing_file(bench, O_RDONLY);
     tell(bench->control, CONTROL_REGISTER, node, &fd, 1);
     close(fd);
+}
+
+/* The keeper's answer to a YIELD: whether it let the node go. */
+static inline bool hear_yield(int control, uint64_t node, uint32_t number)
+{
+    struct control_message answer;
+    CHECK(receive(control, &answer, sizeof answer) == sizeof answer);
+    CHECK(answer.op == CONTROL_YIELD && answer.node == node && answer.number / 2 == number / 2);
+    return answer.number == number;
+}
+
+static inline bool yields(struct bench *bench, uint64_t node)
+{
+    tell(bench->control, CONTROL_YIELD, node, NULL, 0);
+    return hear_yield(bench->control, node, 0);
+}
+
+static uint64_t next_unique = 100;
+
+static inline uint64_t unique(void)
+{
+    return next_unique += 2;
+}
+
+/* Open a node through the worker, which answers with `flags`; returns what the kernel sees. */
+static inline struct open_out open_by_worker(struct bench *bench, uint64_t node, uint32_t flags)
+{
+    uint64_t id = unique();
+    ask_open(bench->kernel, id, node);
+    expect_request(bench, FUSE_OPEN, id);
+    say_open(bench->worker, id, node, flags);
+    struct message answer = expect_answer(bench, id, 0);
+    return open_of(&answer);
+}
+
+/* The same, with the backing file registered in time for this very open. */
+static inline struct open_out open_registering(struct bench *bench, uint64_t node, uint32_t flags)
+{
+    uint64_t id = unique();
+    ask_open(bench->kernel, id, node);
+    expect_request(bench, FUSE_OPEN, id);
+    tell_register(bench, node);
+    say_open(bench->worker, id, node, flags);
+    struct message answer = expect_answer(bench, id, 0);
+    return open_of(&answer);
+}
+
+static inline struct open_out open_by_keeper(struct bench *bench, uint64_t node)
+{
+    uint64_t id = unique();
+    ask_open(bench->kernel, id, node);
+    struct message answer = expect_answer(bench, id, 0);
+    return open_of(&answer);
+}
+
+static inline void release_by_worker(struct bench *bench, uint64_t node)
+{
+    uint64_t id = unique();
+    ask_release(bench->kernel, id, node);
+    expect_request(bench, FUSE_RELEASE, id);
+    say(bench->worker, id, 0, NULL, 0);
+    expect_answer(bench, id, 0);
+}
+
+static inline void release_by_keeper(struct bench *bench, uint64_t node)
+{
+    uint64_t id = unique();
+    ask_release(bench->kernel, id, node);
+    expect_answer(bench, id, 0);
+}
+
+/* To see that what was opened was closed. */
+static inline int open_files(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    CHECK(folder != NULL);
+    int count = 0;
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count;
 }
 
 /* Byte `at` of a file that was made for `node`. */

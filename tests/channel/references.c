@@ -1,8 +1,6 @@
 /* Reads by reference, driven message by message, and the table of sources by itself. */
 #include "bench.h"
 
-#include <dirent.h>
-
 static unsigned char heard[MESSAGE_MAX];
 
 /* The next message at the kernel must answer this READ with these bytes of the node's file. */
@@ -261,17 +259,6 @@ static void the_table_forgets_the_one_used_longest_ago(void)
     sources_clear(&sources);
     CHECK(sources.count == 0 && sources.leaving == 0);
     slow_destroy(&slow);
-}
-
-static int open_files(void)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    CHECK(folder != NULL);
-    int count = 0;
-    while (readdir(folder) != NULL)
-        count++;
-    closedir(folder);
-    return count;
 }
 
 int main(void)

@@ -2,60 +2,6 @@
 #include "bench.h"
 #include "signals.h"
 
-static uint64_t next_unique = 100;
-
-static uint64_t unique(void)
-{
-    return next_unique += 2;
-}
-
-/* Open a node through the worker, which answers with `flags`; returns what the kernel sees. */
-static struct open_out open_by_worker(struct bench *bench, uint64_t node, uint32_t flags)
-{
-    uint64_t id = unique();
-    ask_open(bench->kernel, id, node);
-    expect_request(bench, FUSE_OPEN, id);
-    say_open(bench->worker, id, node, flags);
-    struct message answer = expect_answer(bench, id, 0);
-    return open_of(&answer);
-}
-
-/* The same, with the backing file registered in time for this very open. */
-static struct open_out open_registering(struct bench *bench, uint64_t node, uint32_t flags)
-{
-    uint64_t id = unique();
-    ask_open(bench->kernel, id, node);
-    expect_request(bench, FUSE_OPEN, id);
-    tell_register(bench, node);
-    say_open(bench->worker, id, node, flags);
-    struct message answer = expect_answer(bench, id, 0);
-    return open_of(&answer);
-}
-
-static struct open_out open_by_keeper(struct bench *bench, uint64_t node)
-{
-    uint64_t id = unique();
-    ask_open(bench->kernel, id, node);
-    struct message answer = expect_answer(bench, id, 0);
-    return open_of(&answer);
-}
-
-static void release_by_worker(struct bench *bench, uint64_t node)
-{
-    uint64_t id = unique();
-    ask_release(bench->kernel, id, node);
-    expect_request(bench, FUSE_RELEASE, id);
-    say(bench->worker, id, 0, NULL, 0);
-    expect_answer(bench, id, 0);
-}
-
-static void release_by_keeper(struct bench *bench, uint64_t node)
-{
-    uint64_t id = unique();
-    ask_release(bench->kernel, id, node);
-    expect_answer(bench, id, 0);
-}
-
 static void init_is_negotiated(void)
 {
     struct bench bench;
@@ -186,7 +132,7 @@ static void bad_descriptors_are_refused(void)
     CHECK((open_by_worker(&bench, 7, 0).open_flags & FOPEN_PASSTHROUGH) == 0);
     CHECK(atomic_load(&bench.channel.control.refused) == 8);
     CHECK(live_backings(&bench) == 0);
-    bench.backing.fail_with = ELOOP;
+    set_failure(&bench, ELOOP);
     tell_register(&bench, 8);
     CHECK((open_by_worker(&bench, 8, 0).open_flags & FOPEN_PASSTHROUGH) == 0);
     CHECK(nodes_last_error(&bench.channel.nodes) == ELOOP);

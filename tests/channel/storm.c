@@ -1,4 +1,4 @@
-/* A storm: readers, registrations and dying workers at once, under the sanitizers.
+/* A storm: readers, registrations, yielding and dying workers at once, under the sanitizers.
  *
  * The stand-in for the kernel checks on every answer what the real one would punish with EIO: that the
  * open handles of a node are of one mode, and all of one backing id. It knows each byte of each file. Like the kernel it sends again, on
@@ -35,6 +35,7 @@ struct kernel {
 };
 
 static atomic_int deaths_left = DEATHS;
+static atomic_int yielded;
 
 static void send_pending(struct kernel *kernel, const struct pending *pending)
 {
@@ -115,13 +116,22 @@ static void take_answer(struct kernel *kernel)
     }
 }
 
+/* As the kernel: a READ has a handle, and a handle is released once its READs have ended. */
+static bool is_read(const struct kernel *kernel, uint64_t node)
+{
+    for (size_t i = 0; i < kernel->count; i++)
+        if (kernel->pending[i].node == node && kernel->pending[i].opcode == FUSE_READ)
+            return true;
+    return false;
+}
+
 static void ask_something(struct kernel *kernel, unsigned int *seed)
 {
     uint64_t node = 1 + (uint64_t)rand_r(seed) % (NODES - 1);
     struct pending pending = {.unique = kernel->next_unique += 2, .node = node, .opcode = FUSE_GETATTR};
     int open = kernel->nodes[node].cached + kernel->nodes[node].passthrough;
     int dice = rand_r(seed) % 8;
-    if (open > 0 && (dice < 3 || open > 3)) {
+    if (open > 0 && (dice < 3 || open > 3) && !is_read(kernel, node)) {
         pending.opcode = FUSE_RELEASE; /* as the kernel: the mode goes before the message */
         if (kernel->nodes[node].cached > 0)
             kernel->nodes[node].cached--;
@@ -129,7 +139,7 @@ static void ask_something(struct kernel *kernel, unsigned int *seed)
             kernel->nodes[node].passthrough--;
     } else if (dice < 6) {
         pending.opcode = FUSE_OPEN;
-    } else if (dice < 7) {
+    } else if (dice < 7 && open > 0) {
         pending.opcode = FUSE_READ;
     }
     kernel->pending[kernel->count++] = pending;
@@ -180,14 +190,24 @@ static void *worker_main(void *argument)
             answer_read(bench, &message, numbers, &seed);
             continue;
         }
-        if (message.in.opcode == FUSE_OPEN && node % 4 != 0)
+        if (message.in.opcode == FUSE_OPEN && node % 4 != 0) {
+            set_failure(bench, rand_r(&seed) % 4 == 0 ? EMFILE : 0); /* then it is only held */
             tell_register(bench, node);
+        }
         if (rand_r(&seed) % 4 == 0)
             tell(bench->control, CONTROL_RETIRE, node, NULL, 0);
+        bool ask_to_yield = rand_r(&seed) % 4 == 0;
+        if (ask_to_yield)
+            tell(bench->control, CONTROL_YIELD, node, NULL, 0);
         if (message.in.opcode == FUSE_OPEN)
             say_open(bench->worker, message.in.unique, node, FOPEN_KEEP_CACHE);
         else
             say(bench->worker, message.in.unique, 0, NULL, 0);
+        /* Of an OPEN that is not answered the keeper must know, wherever it is on its way. */
+        if (ask_to_yield && hear_yield(bench->control, node, 0)) {
+            CHECK(message.in.opcode != FUSE_OPEN);
+            atomic_fetch_add(&yielded, 1);
+        }
     }
 }
 
@@ -208,6 +228,7 @@ int main(void)
     }
     while (kernel.count > 0)
         take_answer(&kernel);
+    CHECK(atomic_load(&yielded) > 0);
     CHECK(kernel.passthrough_opens > 0 && kernel.cached_opens > 0 && kernel.reads > 0);
     CHECK(atomic_load(&bench.channel.reads.failed) == 0);
     CHECK(atomic_load(&bench.channel.counters.takeovers) > 0);
@@ -215,6 +236,7 @@ int main(void)
     CHECK(live_backings(&bench) <= NODES / 2);
     channel_stop(&bench.channel);
     shutdown(bench.worker, SHUT_RD);
+    shutdown(bench.control, SHUT_RD);
     pthread_join(worker, NULL);
     bench_close(&bench);
     bench_kill_worker(&bench);

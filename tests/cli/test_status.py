@@ -25,7 +25,7 @@ MOUNT: dict[str, Any] = {
     "worker_pid": 11,
     "worker_restarts": 0,
     "counters": {"read_requests": 1234, "opens_passthrough": 5, "opens_cached": 6},
-    "backing": {"registered": 2, "open": 1, "limit": 19000, "files": []},
+    "backing": {"held": 3, "registered": 2, "open": 1, "limit": 19000, "files": []},
 }
 
 

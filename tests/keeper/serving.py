@@ -4,7 +4,8 @@ The source is a folder on disk; every file below it is shown, flat, by name. Fil
 with ``whole`` are registered before their OPEN is answered, ``later`` ones only when they are read;
 opening ``retire`` retires all; all others stay page-cached. READs of ``refer`` files are answered by
 reference; those of ``sourceless`` and ``forged`` ones by references that nothing stands behind and that
-this worker may not make. A name that ends in ``direct`` is opened without the page cache.
+this worker may not make. A name that ends in ``direct`` is opened without the page cache. Opening ``yield``
+asks the keeper to let go of all, and tries to lock what it let go. What is registered is locked.
 ``MIRROR_TEST_WORKER`` holds words that make it misbehave.
 """
 
@@ -12,19 +13,21 @@ from __future__ import annotations
 
 import argparse
 import errno
+import fcntl
 import json
 import os
 import signal
 import socket
 import stat
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyfuse3
 import trio
 
 from mirror.keeper import link, privileges
-from mirror.keeper.control import References, Registrar
+from mirror.keeper.control import References, Registrar, Yields
 
 MISBEHAVE = set(os.environ.get("MIRROR_TEST_WORKER", "").split())
 FIRST_NODE = 1000
@@ -44,6 +47,10 @@ class Tree(pyfuse3.Operations):
         self.names = {FIRST_NODE + i: path.name for i, path in enumerate(sorted(folder.iterdir()))}
         self.sizes = {node: self.path(node).stat().st_size for node in self.names}
         self.registrar = registrar
+        self.yields = Yields(registrar)
+        self.let_go: list[str] = []
+        self.still_locked: list[str] = []
+        self.told: Counter[str] = Counter()
         self.reads = 0
         self.opens = 0
         self.releases = 0
@@ -54,9 +61,29 @@ class Tree(pyfuse3.Operations):
     def register(self, node: int) -> None:
         fd = os.open(self.path(node), os.O_RDONLY)
         try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
             self.registrar.register(node, fd)
         finally:
             os.close(fd)
+
+    async def ask_to_yield(self) -> None:
+        gone = await self.yields.let_go(list(self.names))
+        self.let_go = sorted(self.names[node] for node in gone)
+        for node in gone:
+            with self.path(node).open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self.still_locked.append(self.names[node])
+
+    def statistics(self) -> dict[str, object]:
+        return {
+            "worker_reads": self.reads,
+            "worker_opens": self.opens,
+            "let_go": self.let_go,
+            "still_locked": self.still_locked,
+            "told": self.told,
+        }
 
     def refer(self, references: References, node: int, offset: int, size: int) -> bytes:
         with self.path(node).open("rb") as file:
@@ -106,6 +133,8 @@ class Tree(pyfuse3.Operations):
         if name.startswith("retire"):
             for node in self.names:
                 self.registrar.retire(node)
+        if name.startswith("yield"):
+            await self.ask_to_yield()
         if name.startswith("crash"):
             os.kill(os.getpid(), signal.SIGSEGV)
         direct = name.endswith("direct")
@@ -146,10 +175,15 @@ async def serve(tree: Tree, fuse_fd: int, supervisor: link.WorkerEnd) -> None:
 async def answer(tree: Tree, supervisor: link.WorkerEnd, scope: trio.CancelScope) -> None:
     while True:
         await trio.lowlevel.wait_readable(supervisor.fileno())
-        if supervisor.receive() is link.Request.QUIT:
-            scope.cancel()  # also those who wait for ever
-            return
-        supervisor.stats(json.dumps({"worker_reads": tree.reads, "worker_opens": tree.opens}))
+        match supervisor.receive():
+            case link.Request.QUIT:
+                print("told of", json.dumps(tree.told), file=sys.stderr)
+                scope.cancel()  # also those who wait for ever
+                return
+            case link.Request.STATS:
+                supervisor.stats(json.dumps(tree.statistics()))
+            case link.Opens(nodes):
+                tree.told.update(tree.names[node] for node, _ in nodes)
 
 
 def main() -> None:

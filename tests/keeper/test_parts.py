@@ -140,6 +140,8 @@ def test_the_link_carries_each_message() -> None:
     assert worker.configuration() == assignment
     assert keeper.ask(link.Request.STATS)
     assert worker.receive() is link.Request.STATS
+    assert keeper.opened(link.OPENED.pack(7, 1000) + link.OPENED.pack(1 << 63, 2000))
+    assert worker.receive() == link.Opens([(7, 1000.0), (1 << 63, 2000.0)])
     worker.prepared()
     assert keeper.receive() == link.Prepared(None)
     worker.prepared("slow\norigin")

@@ -87,6 +87,7 @@ int channel_init(struct channel *channel, int fuse_fd, const struct channel_sett
     if (error != 0)
         goto no_reads;
     pthread_mutex_init(&channel->attach_lock, NULL);
+    channel->control.flight = &channel->flight;
     channel->control.nodes = &channel->nodes;
     channel->control.slow = &channel->slow;
     channel->control.sources = &channel->sources;

@@ -47,7 +47,37 @@ static int first_fd(struct msghdr *header)
     return first;
 }
 
-static void handle(struct control *control, const struct control_message *message, int fd)
+/* Let go of all that is here of a node's file; false: it is in use, and nothing changed.
+ *
+ * A source that was not taken back keeps it busy, for the worker may refer to it at any moment. One that
+ * is leaving need not be waited for: READs end before their handle's RELEASE, so without handles nobody
+ * waits for a reply that refers to it. Handles are looked at last: only this thread makes one of an OPEN
+ * in flight, and what the down thread opens by itself is decided under the lock of the nodes. */
+static bool let_go(struct control *control, uint64_t node)
+{
+    int fd;
+    if (node == control->opening || flight_opens(control->flight, node) ||
+        sources_offers(control->sources, node) || !nodes_yield(control->nodes, node, &fd))
+        return false;
+    slow_let_go(control->slow, fd);
+    while ((fd = sources_pull(control->sources, node)) != NO_FD)
+        slow_let_go(control->slow, fd);
+    return true;
+}
+
+static void yield(struct control *control, int socket, const struct control_message *question)
+{
+    struct control_message answer = *question;
+    if (!let_go(control, question->node)) {
+        answer.number++;
+        atomic_fetch_add_explicit(&control->busy, 1, memory_order_relaxed);
+    }
+    /* The up thread waits for no worker: one that does not read hears nothing, and takes that for busy. */
+    if (send(socket, &answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        atomic_fetch_add_explicit(&control->unanswered, 1, memory_order_relaxed);
+}
+
+static void handle(struct control *control, int socket, const struct control_message *message, int fd)
 {
     int to_close[2] = {fd, NO_FD};
     bool acceptable = fd != NO_FD && message->node != 0 && control_check(control, fd) == 0;
@@ -72,12 +102,19 @@ static void handle(struct control *control, const struct control_message *messag
     case CONTROL_FORGET_SOURCE:
         sources_forget(control->sources, message->node);
         break;
+    case CONTROL_YIELD:
+        yield(control, socket, message);
+        break;
     default:
         atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
         break;
     }
-    slow_close(control->slow, to_close[0]);
-    slow_close(control->slow, to_close[1]);
+    /* What was refused may be anything, and its closing wait for anybody. */
+    if (acceptable)
+        slow_let_go(control->slow, to_close[0]);
+    else
+        slow_close(control->slow, to_close[0]);
+    slow_let_go(control->slow, to_close[1]);
 }
 
 int control_drain(struct control *control, int socket)
@@ -102,7 +139,7 @@ int control_drain(struct control *control, int socket)
         if (length == 0 && fd == NO_FD)
             return -1;
         if (length == sizeof message && (header.msg_flags & MSG_TRUNC) == 0) {
-            handle(control, &message, fd);
+            handle(control, socket, &message, fd);
         } else {
             atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
             slow_close(control->slow, fd);

@@ -1,9 +1,15 @@
 /* Registrations and sources: what the worker asks of the keeper beside the FUSE messages.
  *
- * One fixed message per SOCK_SEQPACKET packet, never answered. A worker sends REGISTER before it
+ * One fixed message per SOCK_SEQPACKET packet; only YIELD is answered. A worker sends REGISTER before it
  * answers an OPEN, and the OPEN's reply is looked at only after this socket has been drained: so that
  * open already gets passthrough, without a round trip. In the same way SOURCE comes before the answers to
  * READs that refer to it.
+ *
+ * YIELD comes from a worker that wants to remove an object: let go of the node's file if nobody has it
+ * open. The answer is the same message with `number` raised by one when it is busy; a worker may number
+ * its questions, so that an answer that comes too late is not taken for another one. Not busy means: no
+ * handle is open, no OPEN is on its way to the worker or back, and every descriptor of the file that was
+ * here is closed. An OPEN that comes later goes to the worker.
  */
 #ifndef MIRROR_CONTROL_H
 #define MIRROR_CONTROL_H
@@ -12,6 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "flight.h"
 #include "nodes.h"
 #include "slow.h"
 #include "sources.h"
@@ -21,21 +28,26 @@ enum control_op {
     CONTROL_RETIRE = 2,
     CONTROL_SOURCE = 3,        /* reads of the node may refer to this file; with one descriptor */
     CONTROL_FORGET_SOURCE = 4, /* no more references to it will be made */
+    CONTROL_YIELD = 5,         /* let the node's file go if nobody has it open, and say so */
 };
 
 struct control_message {
     uint32_t op;
-    uint32_t number; /* of a source, never used twice by one worker; 0 elsewhere */
+    uint32_t number; /* SOURCE: never used twice by one worker. YIELD: even, in the answer + 1 when busy */
     uint64_t node;
 };
 
 struct control {
+    struct flight *flight;
     struct nodes *nodes;
     struct slow *slow;
     struct sources *sources;
     dev_t device; /* where backing files and sources live */
     uid_t owner;  /* whom they belong to */
+    uint64_t opening; /* node whose OPEN left the flight table and is not counted yet, or 0; up thread */
     atomic_uint_fast64_t refused; /* descriptors or messages that are not acceptable */
+    atomic_uint_fast64_t busy;    /* YIELDs that were refused */
+    atomic_uint_fast64_t unanswered; /* answers dropped, because the worker does not read them */
 };
 
 /* Handle everything that waits on the socket, without blocking. Returns 0, or -1 at its end. */

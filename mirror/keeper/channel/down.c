@@ -178,7 +178,7 @@ static bool handle_open(struct channel *channel, const struct fuse_in_header *he
     if (answer(channel, header->unique, 0, &out, sizeof out) != 0) {
         int to_close;
         nodes_release(&channel->nodes, header->nodeid, &to_close);
-        slow_close(&channel->slow, to_close);
+        slow_let_go(&channel->slow, to_close);
     }
     return true;
 }
@@ -190,7 +190,7 @@ static bool handle_release(struct channel *channel, const struct fuse_in_header 
         return false;
     int to_close;
     bool ours = nodes_release(&channel->nodes, header->nodeid, &to_close);
-    slow_close(&channel->slow, to_close);
+    slow_let_go(&channel->slow, to_close);
     if (ours)
         answer(channel, header->unique, 0, NULL, 0);
     return ours;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol.h"
+
 #define FIRST_CAPACITY 1024 /* more than a mount has waiting in all but the strangest moments */
 
 static size_t home(const struct flight *flight, uint64_t unique)
@@ -19,7 +21,7 @@ int flight_init(struct flight *flight)
     if (flight->slots == NULL)
         return ENOMEM;
     flight->capacity = FIRST_CAPACITY;
-    flight->count = 0;
+    flight->count = flight->opens = 0;
     flight->flow = FLOW_HELD;
     int error = pthread_mutex_init(&flight->lock, NULL);
     if (error != 0)
@@ -62,6 +64,7 @@ static int grow(struct flight *flight)
 static void vacate(struct flight *flight, size_t gap)
 {
     size_t mask = flight->capacity - 1;
+    flight->opens -= flight->slots[gap].opcode == FUSE_OPEN;
     for (size_t at = (gap + 1) & mask; flight->slots[at].unique != 0; at = (at + 1) & mask) {
         size_t wanted = home(flight, flight->slots[at].unique);
         if (((at - wanted) & mask) >= ((at - gap) & mask)) {
@@ -83,7 +86,10 @@ int flight_add(struct flight *flight, const struct request *request, enum flow *
             error = grow(flight);
         if (error == 0) {
             size_t at = slot_of(flight, request->unique);
-            flight->count += flight->slots[at].unique == 0;
+            const struct request *before = &flight->slots[at];
+            flight->count += before->unique == 0;
+            flight->opens -= before->unique != 0 && before->opcode == FUSE_OPEN;
+            flight->opens += request->opcode == FUSE_OPEN;
             flight->slots[at] = *request;
         }
     }
@@ -116,6 +122,18 @@ bool flight_find(struct flight *flight, uint64_t unique, struct request *out)
     return found;
 }
 
+bool flight_opens(struct flight *flight, uint64_t node)
+{
+    bool found = false;
+    pthread_mutex_lock(&flight->lock);
+    for (size_t i = 0; flight->opens > 0 && !found && i < flight->capacity; i++) {
+        const struct request *request = &flight->slots[i];
+        found = request->unique != 0 && request->opcode == FUSE_OPEN && request->node == node;
+    }
+    pthread_mutex_unlock(&flight->lock);
+    return found;
+}
+
 bool flight_take_any(struct flight *flight, struct request *out)
 {
     bool found = false;
@@ -139,7 +157,7 @@ void flight_set_flow(struct flight *flight, enum flow flow, bool clear)
         flight->flow = flow;
     if (clear) {
         memset(flight->slots, 0, flight->capacity * sizeof *flight->slots);
-        flight->count = 0;
+        flight->count = flight->opens = 0;
     }
     pthread_mutex_unlock(&flight->lock);
 }

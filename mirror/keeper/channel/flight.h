@@ -32,6 +32,7 @@ struct flight {
     struct request *slots; /* open addressing, linear probing, capacity a power of 2 */
     size_t capacity;
     size_t count;
+    size_t opens; /* of these, OPENs */
     enum flow flow;
 };
 
@@ -46,6 +47,9 @@ bool flight_take(struct flight *flight, uint64_t unique, struct request *out);
 
 /* Copy the entry of `unique` without removing it. */
 bool flight_find(struct flight *flight, uint64_t unique, struct request *out);
+
+/* Whether an OPEN of this node is in flight. Looks at all entries, but only when there is an OPEN at all. */
+bool flight_opens(struct flight *flight, uint64_t node);
 
 /* Remove any one entry; false when the table is empty. */
 bool flight_take_any(struct flight *flight, struct request *out);

@@ -66,11 +66,16 @@ static uint32_t obtain(struct nodes *nodes, uint64_t id)
     return at;
 }
 
-/* Forget a node that has neither handles nor a backing file. */
+static bool has_handles(const struct node *node)
+{
+    return node->cached != 0 || node->passthrough != 0;
+}
+
+/* Forget a node that has neither handles nor a held file. */
 static void drop_if_empty(struct nodes *nodes, uint32_t at)
 {
     struct node *node = &nodes->slots[at];
-    if (node->backing_id != 0 || node->cached != 0 || node->passthrough != 0)
+    if (node->fd != NO_FD || has_handles(node))
         return;
     uint32_t *link = &nodes->buckets[bucket_of(nodes, node->id)];
     while (*link != at)
@@ -105,37 +110,50 @@ static void idle_remove(struct nodes *nodes, uint32_t at)
         nodes->newest = node->older;
 }
 
-/* Take the backing id of a node from the kernel; it must not be in use by a passthrough handle. */
-static int unregister(struct nodes *nodes, uint32_t at)
+/* Let go of the file of an idle node; the caller closes the descriptor. */
+static int let_go(struct nodes *nodes, uint32_t at)
 {
     struct node *node = &nodes->slots[at];
     int fd = node->fd;
     idle_remove(nodes, at);
-    /* The kernel can only refuse an id that it does not know: there is nothing left to do then. */
-    nodes->backing.close(nodes->backing.context, node->backing_id);
-    node->backing_id = 0;
+    if (node->backing_id != 0) {
+        /* The kernel can only refuse an id that it does not know: there is nothing left to do then. */
+        nodes->backing.close(nodes->backing.context, node->backing_id);
+        node->backing_id = 0;
+        nodes->registered--;
+    }
     node->fd = NO_FD;
     node->retiring = false;
-    nodes->registered--;
+    nodes->held--;
     drop_if_empty(nodes, at);
     return fd;
+}
+
+static void free_all(struct nodes *nodes)
+{
+    free(nodes->slots);
+    free(nodes->buckets);
+    free(nodes->opened);
+    free(nodes->opened_spare);
 }
 
 int nodes_init(struct nodes *nodes, struct backing_ops backing, uint32_t limit)
 {
     *nodes = (struct nodes){.backing = backing, .limit = limit, .capacity = FIRST_CAPACITY,
-                            .free = NO_NODE, .oldest = NO_NODE, .newest = NO_NODE};
+                            .free = NO_NODE, .oldest = NO_NODE, .newest = NO_NODE, .interval = 1};
     nodes->slots = malloc(FIRST_CAPACITY * sizeof *nodes->slots);
     nodes->buckets = malloc(FIRST_CAPACITY * sizeof *nodes->buckets);
-    int error = nodes->slots == NULL || nodes->buckets == NULL ? ENOMEM : 0;
+    nodes->opened = malloc(OPENED_MAX * sizeof *nodes->opened);
+    nodes->opened_spare = malloc(OPENED_MAX * sizeof *nodes->opened_spare);
+    bool made = nodes->slots != NULL && nodes->buckets != NULL && nodes->opened != NULL &&
+                nodes->opened_spare != NULL;
+    int error = made ? 0 : ENOMEM;
     if (error == 0) {
         memset(nodes->buckets, 0xff, FIRST_CAPACITY * sizeof *nodes->buckets);
         error = pthread_mutex_init(&nodes->lock, NULL);
     }
-    if (error != 0) {
-        free(nodes->slots);
-        free(nodes->buckets);
-    }
+    if (error != 0)
+        free_all(nodes);
     return error;
 }
 
@@ -146,8 +164,7 @@ void nodes_destroy(struct nodes *nodes)
             if (nodes->slots[at].fd != NO_FD)
                 close(nodes->slots[at].fd);
     pthread_mutex_destroy(&nodes->lock);
-    free(nodes->slots);
-    free(nodes->buckets);
+    free_all(nodes);
 }
 
 void nodes_enable(struct nodes *nodes, bool enabled)
@@ -157,37 +174,73 @@ void nodes_enable(struct nodes *nodes, bool enabled)
     pthread_mutex_unlock(&nodes->lock);
 }
 
+/* Note an open that the worker does not see. Part of every open of a complete file: it must not wait,
+ * allocate or ask the system for anything. */
+static void note_open(struct nodes *nodes, struct node *node)
+{
+    if (node->noted == nodes->interval)
+        return;
+    node->noted = nodes->interval;
+    if (nodes->opened_count < OPENED_MAX)
+        nodes->opened[nodes->opened_count++] = (struct opened){.node = node->id, .at = node->opened_at};
+    else
+        nodes->counters.opens_dropped++;
+}
+
+static void open_passthrough(struct nodes *nodes, uint32_t at, enum opener opener)
+{
+    struct node *node = &nodes->slots[at];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    node->opened_at = (uint64_t)now.tv_sec;
+    if (node->passthrough++ == 0)
+        idle_remove(nodes, at);
+    if (opener == OPENER_KEEPER) {
+        nodes->counters.opens_by_keeper++;
+        note_open(nodes, node);
+    } else {
+        nodes->counters.opens_by_reply++;
+    }
+}
+
 enum open_answer nodes_open(struct nodes *nodes, uint64_t id, enum opener opener, int32_t *backing_id)
 {
     enum open_answer answer = OPEN_ASK;
     pthread_mutex_lock(&nodes->lock);
     uint32_t at = find(nodes, id);
     if (at != NO_NODE && nodes->slots[at].backing_id != 0 && nodes->slots[at].cached == 0) {
-        struct node *node = &nodes->slots[at];
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME_COARSE, &now);
-        node->opened_at = (uint64_t)now.tv_sec;
-        if (node->passthrough++ == 0)
-            idle_remove(nodes, at);
-        *backing_id = node->backing_id;
-        if (opener == OPENER_KEEPER)
-            nodes->counters.opens_by_keeper++;
-        else
-            nodes->counters.opens_by_reply++;
+        open_passthrough(nodes, at, opener);
+        *backing_id = nodes->slots[at].backing_id;
         answer = OPEN_PASSTHROUGH;
     } else if (opener == OPENER_REPLY) {
-        /* Out of memory leaves the handle uncounted: passthrough must then never start beside it. */
         if (at == NO_NODE)
             at = obtain(nodes, id);
-        if (at != NO_NODE)
-            nodes->slots[at].cached++;
-        else
-            nodes->enabled = false;
-        nodes->counters.opens_cached++;
-        answer = OPEN_CACHED;
+        if (at == NO_NODE) {
+            answer = OPEN_REFUSED;
+        } else {
+            struct node *node = &nodes->slots[at];
+            if (node->cached++ == 0 && node->fd != NO_FD)
+                idle_remove(nodes, at);
+            nodes->counters.opens_cached++;
+            answer = OPEN_CACHED;
+        }
     }
     pthread_mutex_unlock(&nodes->lock);
     return answer;
+}
+
+/* The last handle is gone; returns a descriptor to close, or NO_FD. */
+static int become_idle(struct nodes *nodes, uint32_t at)
+{
+    if (nodes->slots[at].fd == NO_FD) {
+        drop_if_empty(nodes, at);
+        return NO_FD;
+    }
+    idle_append(nodes, at);
+    if (!nodes->slots[at].retiring)
+        return NO_FD;
+    nodes->counters.retired++;
+    return let_go(nodes, at);
 }
 
 bool nodes_release(struct nodes *nodes, uint64_t id, int *to_close)
@@ -196,24 +249,63 @@ bool nodes_release(struct nodes *nodes, uint64_t id, int *to_close)
     *to_close = NO_FD;
     pthread_mutex_lock(&nodes->lock);
     uint32_t at = find(nodes, id);
-    if (at != NO_NODE) {
+    if (at != NO_NODE && has_handles(&nodes->slots[at])) {
         struct node *node = &nodes->slots[at];
-        if (node->passthrough > 0) {
-            passthrough = true;
-            if (--node->passthrough == 0) {
-                idle_append(nodes, at);
-                if (node->retiring) {
-                    nodes->counters.retired++;
-                    *to_close = unregister(nodes, at);
-                }
-            }
-        } else if (node->cached > 0) {
+        passthrough = node->passthrough > 0;
+        if (passthrough)
+            node->passthrough--;
+        else
             node->cached--;
-            drop_if_empty(nodes, at);
-        }
+        if (!has_handles(node))
+            *to_close = become_idle(nodes, at);
     }
     pthread_mutex_unlock(&nodes->lock);
     return passthrough;
+}
+
+/* Make sure that one more file may be held. Returns 0 or EMFILE. */
+static int make_room(struct nodes *nodes, int *to_close)
+{
+    if (nodes->held >= nodes->limit && nodes->oldest != NO_NODE) {
+        nodes->counters.budget_retired++;
+        *to_close = let_go(nodes, nodes->oldest);
+    }
+    if (nodes->held < nodes->limit)
+        return 0;
+    nodes->counters.over_budget++;
+    return EMFILE;
+}
+
+/* Give a held file to the kernel. Returns 0 or the reason why not. */
+static int give_to_kernel(struct nodes *nodes, struct node *node)
+{
+    if (!nodes->enabled)
+        return EOPNOTSUPP;
+    int backing_id = nodes->backing.open(nodes->backing.context, node->fd);
+    if (backing_id <= 0) {
+        nodes->last_error = backing_id == 0 ? EIO : -backing_id;
+        nodes->counters.failed++;
+        return nodes->last_error;
+    }
+    node->backing_id = backing_id;
+    nodes->registered++;
+    nodes->counters.registered++;
+    return 0;
+}
+
+/* Hold a file for the node in the slot; returns the one that it takes the place of, or NO_FD. */
+static int hold(struct nodes *nodes, uint32_t at, int fd)
+{
+    struct node *node = &nodes->slots[at];
+    int before = node->fd;
+    node->fd = fd;
+    node->retiring = false; /* that was said of the file before */
+    if (before == NO_FD) {
+        nodes->held++;
+        if (!has_handles(node))
+            idle_append(nodes, at);
+    }
+    return before;
 }
 
 int nodes_register(struct nodes *nodes, uint64_t id, int fd, int to_close[2])
@@ -223,34 +315,16 @@ int nodes_register(struct nodes *nodes, uint64_t id, int fd, int to_close[2])
     to_close[1] = NO_FD;
     pthread_mutex_lock(&nodes->lock);
     uint32_t at = find(nodes, id);
-    if (at != NO_NODE && nodes->slots[at].backing_id != 0) {
+    bool held = at != NO_NODE && nodes->slots[at].fd != NO_FD;
+    if (held && nodes->slots[at].backing_id != 0)
         error = EEXIST;
-    } else if (!nodes->enabled) {
-        error = EOPNOTSUPP;
-    } else {
-        if (nodes->registered >= nodes->limit && nodes->oldest != NO_NODE) {
-            nodes->counters.budget_retired++;
-            to_close[1] = unregister(nodes, nodes->oldest);
-        }
-        int backing_id = 0;
-        if (nodes->registered >= nodes->limit) {
-            nodes->counters.over_budget++;
-            error = EMFILE;
-        } else if ((at = obtain(nodes, id)) == NO_NODE) {
-            error = ENOMEM;
-        } else if ((backing_id = nodes->backing.open(nodes->backing.context, fd)) <= 0) {
-            error = backing_id == 0 ? EIO : -backing_id;
-            nodes->last_error = error;
-            nodes->counters.failed++;
-            drop_if_empty(nodes, at);
-        } else {
-            nodes->slots[at].backing_id = backing_id;
-            nodes->slots[at].fd = fd;
-            to_close[0] = NO_FD;
-            nodes->registered++;
-            nodes->counters.registered++;
-            idle_append(nodes, at);
-        }
+    else if (!held)
+        error = make_room(nodes, &to_close[1]);
+    if (error == 0 && (at = obtain(nodes, id)) == NO_NODE)
+        error = ENOMEM;
+    if (error == 0) {
+        to_close[0] = hold(nodes, at, fd);
+        error = give_to_kernel(nodes, &nodes->slots[at]);
     }
     pthread_mutex_unlock(&nodes->lock);
     return error;
@@ -261,15 +335,44 @@ void nodes_retire(struct nodes *nodes, uint64_t id, int *to_close)
     *to_close = NO_FD;
     pthread_mutex_lock(&nodes->lock);
     uint32_t at = find(nodes, id);
-    if (at != NO_NODE && nodes->slots[at].backing_id != 0) {
-        if (nodes->slots[at].passthrough == 0) {
-            nodes->counters.retired++;
-            *to_close = unregister(nodes, at);
-        } else {
+    if (at != NO_NODE && nodes->slots[at].fd != NO_FD) {
+        if (has_handles(&nodes->slots[at])) {
             nodes->slots[at].retiring = true;
+        } else {
+            nodes->counters.retired++;
+            *to_close = let_go(nodes, at);
         }
     }
     pthread_mutex_unlock(&nodes->lock);
+}
+
+bool nodes_yield(struct nodes *nodes, uint64_t id, int *to_close)
+{
+    *to_close = NO_FD;
+    pthread_mutex_lock(&nodes->lock);
+    uint32_t at = find(nodes, id);
+    bool free_to_go = at == NO_NODE || !has_handles(&nodes->slots[at]);
+    /* A node that is known and has no handles holds a file. */
+    if (at != NO_NODE && free_to_go) {
+        nodes->counters.yielded++;
+        *to_close = let_go(nodes, at);
+    }
+    pthread_mutex_unlock(&nodes->lock);
+    return free_to_go;
+}
+
+size_t nodes_take_opens(struct nodes *nodes, const struct opened **opened)
+{
+    pthread_mutex_lock(&nodes->lock);
+    struct opened *taken = nodes->opened;
+    size_t count = nodes->opened_count;
+    nodes->opened = nodes->opened_spare;
+    nodes->opened_spare = taken;
+    nodes->opened_count = 0;
+    nodes->interval++;
+    pthread_mutex_unlock(&nodes->lock);
+    *opened = taken;
+    return count;
 }
 
 int nodes_last_error(struct nodes *nodes)
@@ -283,13 +386,13 @@ int nodes_last_error(struct nodes *nodes)
 struct node *nodes_snapshot(struct nodes *nodes, size_t *count, struct node_counters *counters)
 {
     pthread_mutex_lock(&nodes->lock);
-    struct node *copy = malloc((nodes->registered + 1) * sizeof *copy);
+    struct node *copy = malloc((nodes->held + 1) * sizeof *copy);
     *count = 0;
     *counters = nodes->counters;
     if (copy != NULL)
         for (uint32_t bucket = 0; bucket < nodes->capacity; bucket++)
             for (uint32_t at = nodes->buckets[bucket]; at != NO_NODE; at = nodes->slots[at].next)
-                if (nodes->slots[at].backing_id != 0)
+                if (nodes->slots[at].fd != NO_FD)
                     copy[(*count)++] = nodes->slots[at];
     pthread_mutex_unlock(&nodes->lock);
     return copy;

@@ -53,7 +53,7 @@ static void *disk_main(void *argument)
             answer(channel, read.unique, ENOTCONN, NULL, 0);
         else
             finish_reply(channel, read.unique, read_and_answer(channel, &read, reads->disk_data));
-        slow_close(&channel->slow, read.fd);
+        slow_let_go(&channel->slow, read.fd);
         pthread_mutex_lock(&reads->lock);
     }
     pthread_mutex_unlock(&reads->lock);

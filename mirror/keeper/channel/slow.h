@@ -44,8 +44,13 @@ int slow_start(struct slow *slow);
 /* Queue a notification for the kernel; false when it was dropped. */
 bool slow_notify(struct slow *slow, const void *message, size_t length);
 
-/* Close a descriptor soon; NO_FD (-1) is ignored. */
+/* Close a descriptor soon, whatever it is; -1 is ignored. */
 void slow_close(struct slow *slow, int fd);
+
+/* Close a descriptor of an object that was accepted; -1 is ignored. At once, while the object has its
+ * name: that is quick, and a lock that came with the descriptor is gone for whoever wants to remove the
+ * object next. One without a name nobody will lock any more, and freeing its blocks may take long: soon. */
+void slow_let_go(struct slow *slow, int fd);
 
 /* Drop what is queued, let the thread end, wait for it. */
 void slow_stop(struct slow *slow);

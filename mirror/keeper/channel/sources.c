@@ -2,11 +2,18 @@
  * far less than the read that follows. */
 #include "sources.h"
 
-static void drop(struct sources *sources, size_t at)
+/* Take a source out of the table; returns its descriptor. */
+static int pull(struct sources *sources, size_t at)
 {
-    slow_close(sources->slow, sources->slots[at].fd);
+    int fd = sources->slots[at].fd;
     sources->leaving -= sources->slots[at].leaving;
     sources->slots[at] = sources->slots[--sources->count];
+    return fd;
+}
+
+static void drop(struct sources *sources, size_t at)
+{
+    slow_let_go(sources->slow, pull(sources, at));
 }
 
 /* Of those that are leaving, or of those that are not, the one used longest ago. */
@@ -61,6 +68,22 @@ int sources_find(struct sources *sources, uint64_t node, uint32_t number)
             return source->fd;
         }
     }
+    return -1;
+}
+
+bool sources_offers(const struct sources *sources, uint64_t node)
+{
+    for (size_t i = 0; i < sources->count; i++)
+        if (sources->slots[i].node == node && !sources->slots[i].leaving)
+            return true;
+    return false;
+}
+
+int sources_pull(struct sources *sources, uint64_t node)
+{
+    for (size_t i = 0; i < sources->count; i++)
+        if (sources->slots[i].node == node && sources->slots[i].leaving)
+            return pull(sources, i);
     return -1;
 }
 

@@ -45,6 +45,13 @@ int sources_find(struct sources *sources, uint64_t node, uint32_t number);
 /* Take a node's source back. */
 void sources_forget(struct sources *sources, uint64_t node);
 
+/* Whether the node has a source that was not taken back. */
+bool sources_offers(const struct sources *sources, uint64_t node);
+
+/* A descriptor of the node that is leaving, for the caller to close, or -1: to be asked until then. Only
+ * for a node without open handles, to which no reply can refer any more. */
+int sources_pull(struct sources *sources, uint64_t node);
+
 /* All replies that were sent before now have been handled: close what is leaving. */
 void sources_settle(struct sources *sources);
 

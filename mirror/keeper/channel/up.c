@@ -91,10 +91,15 @@ static int handle_open_reply(struct channel *channel, const struct request *requ
         return EPROTO;
     if (header.error != 0)
         return deliver(channel, channel->up_buffer, length);
+    channel->control.opening = request->node;
     control_drain(&channel->control, channel->control_fd);
     memcpy(&out, channel->up_buffer + sizeof header, sizeof out);
     int32_t backing_id = 0;
-    if (nodes_open(&channel->nodes, request->node, OPENER_REPLY, &backing_id) == OPEN_PASSTHROUGH) {
+    enum open_answer mode = nodes_open(&channel->nodes, request->node, OPENER_REPLY, &backing_id);
+    channel->control.opening = 0;
+    if (mode == OPEN_REFUSED)
+        return count_reply(channel, answer(channel, request->unique, ENOMEM, NULL, 0));
+    if (mode == OPEN_PASSTHROUGH) {
         out.open_flags = FOPEN_PASSTHROUGH | FOPEN_NOFLUSH;
         out.backing_id = backing_id;
     } else {
@@ -106,7 +111,7 @@ static int handle_open_reply(struct channel *channel, const struct request *requ
     if (error != 0) {
         int to_close;
         nodes_release(&channel->nodes, request->node, &to_close);
-        slow_close(&channel->slow, to_close);
+        slow_let_go(&channel->slow, to_close);
     }
     return error;
 }

@@ -477,7 +477,10 @@ class Objects:
         if rows.get(self._reader, node.id) != row:
             lease.remove()
             return False
-        log.warning("the cached object of %s was damaged or removed: it is fetched again", node.name)
+        if os.path.lexists(paths.final):
+            log.warning("the cached object of %s was damaged: it is fetched again", node.name)
+        else:  # by a hand, or by a process that was killed while it evicted
+            log.info("the cached object of %s is gone: it is fetched again", node.name)
         try:
             unlink(paths.final)
             deleted = self._writer.submit(lambda db: rows.delete(db, node.id), durable=True)

@@ -38,6 +38,8 @@ FILLS_AHEAD = 8
 """Neighbours are only begun while fewer fills than this are under way."""
 LONGEST_QUEUE = 1024
 """Neighbours that wait; the oldest are forgotten beyond it, they were passed by."""
+READ_TRIES = 16
+"""How often bytes are fetched for one read: in a cache that is far too small they may be gone at once."""
 MOST_WITHOUT_ROOM = 1024
 """Files remembered as too large for the room there is; beyond it, all are tried once more."""
 
@@ -172,7 +174,15 @@ class Fetcher:
         stop = offset + size if node.size is None else min(offset + size, node.size)
         if offset >= stop:
             return b""
-        data: bytes | bytearray | None
+        for _ in range(READ_TRIES):
+            data = await self._read(node, offset, stop)
+            if data is not None:
+                return data
+            await trio.lowlevel.checkpoint()  # a fill that has ended leaves first
+        raise OriginFailed(f"the cached bytes of {node.name} were lost each time they were read")
+
+    async def _read(self, node: Node, offset: int, stop: int) -> bytes | bytearray | None:
+        """None: what was there is gone again (completed and evicted, discarded by another process)."""
         fill = self._fills.get(node.id)
         if fill is None:
             data = await self._delivery.read(node, offset, stop, partial=False)
@@ -190,12 +200,12 @@ class Fetcher:
             raise VersionChanged(str(exc)) from exc
         if fill.state is FillState.FOLLOWING:
             # What another process fills may be discarded by it at any time: nothing is kept open.
-            data = await trio.to_thread.run_sync(self._objects.read_partial, node, offset, stop - offset)
-        else:
-            data = await self._delivery.read(node, offset, stop, partial=True)
-        if data is None:
-            raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
-        return data
+            read = self._objects.read_partial
+            data = await trio.to_thread.run_sync(read, node, offset, stop - offset)
+            if data is None:
+                fill.look_again()
+            return data
+        return await self._delivery.read(node, offset, stop, partial=True)
 
     def opened(self, node: Node) -> None:
         """Note that a reader opened a file: what it will open next may be fetched ahead."""

@@ -151,6 +151,11 @@ class Fill:
         if not self._present.covers(start, stop):
             await self._wait(_Waiter((start, stop), Priority.DEMAND))
 
+    def look_again(self) -> None:
+        """What another process had filled is gone: believe nothing of it before the next look."""
+        if self.state is FillState.FOLLOWING:
+            self._present = Extents()
+
     async def whole(self, priority: Priority) -> None:
         """Wait until the object is complete. Raises as `wait` does."""
         await self._wait(_Waiter(None, priority))

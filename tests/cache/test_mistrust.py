@@ -17,7 +17,7 @@ from cache.identity import Identity
 from cache.names import Names
 from tests.cache.support import URL, complete, content, file, files, fill, read_all, write
 
-DROPPED = "the cached object of a was damaged or removed"
+DROPPED = "the cached object of a was damaged"
 
 
 def final_of(home: Path, node: Node) -> Path:

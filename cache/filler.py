@@ -102,6 +102,13 @@ class Filler:
         """
         self._held.validator = validator
 
+    def promise(self, digest: str) -> None:
+        """Note a digest that the origin states of the whole file, once all bytes were found to have it.
+
+        ``digest`` is written ``sha-256:HEX``.
+        """
+        self._held.digest = digest
+
     def complete(self) -> int:
         """Give the object its final name; returns a descriptor for reading, which the caller owns.
 

@@ -31,6 +31,7 @@ class Held:
     """What `Filler`, `Objects` and `Durability` share about one object."""
 
     __slots__ = (
+        "digest",
         "durable",
         "failure",
         "lease",
@@ -56,6 +57,9 @@ class Held:
         """Length of the whole file; None until it is known."""
         self.validator = node.validator
         """Strong validator of the version; None until it is known."""
+        self.digest: str | None = None
+        """What the origin promises of the whole file and the bytes were found to have, as
+        ``sha-256:HEX``; None: nothing was promised."""
         self.present = durable.copy()
         """What is written. Replaced ranges, not changed ones: may be read without the lock."""
         self.durable = durable

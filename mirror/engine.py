@@ -38,6 +38,7 @@ async def open_engine(
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     on_change: Callable[[Changes], None] = lambda _changes: None,
     delivery: Callable[[Objects], Delivery] = Descriptors,
+    discarded: Callable[[Node], None] = lambda _node: None,
 ) -> AsyncIterator[Engine]:
     """Open the cache and the source; everything ends, resumable, with this context.
 
@@ -50,6 +51,7 @@ async def open_engine(
             must not keep.
         on_change: receives what changed at the origin.
         delivery: makes what answers reads.
+        discarded: receives each incomplete file whose bytes turned out to be wrong.
 
     Raises:
         UsageError: the source cannot mean anything.
@@ -68,6 +70,7 @@ async def open_engine(
                 schedule=schedule,
                 completed=completed,
                 delivery=delivery(cache.objects),
+                discarded=discarded,
             ) as fetcher:
                 yield Engine(cache, remote, namespace, fetcher)
     finally:

@@ -66,6 +66,7 @@ class Fetcher:
         schedule: Schedule,
         completed: Callable[[Node, int], None],
         delivery: Delivery,
+        discarded: Callable[[Node], None],
     ) -> None:
         self.counters = Counters()
         self._nursery = nursery
@@ -77,6 +78,7 @@ class Fetcher:
         self._slots = Slots(CONNECTIONS, RESERVED)
         self._fills: dict[int, Fill] = {}
         self._delivery = delivery
+        self._on_discard = discarded
         self._ahead = ReadAhead(namespace.children)
         self._window: deque[Node] = deque(maxlen=LONGEST_QUEUE)
         self._without_room: dict[int, str] = {}
@@ -129,6 +131,7 @@ class Fetcher:
             priority=priority,
             completed=self._completed,
             outdated=self._outdated,
+            discarded=self._discarded,
         )
         self.counters.fills_started += 1
         self._nursery.start_soon(self._run, fill)
@@ -229,6 +232,11 @@ class Fetcher:
         finally:
             os.close(fd)
 
+    def _discarded(self, node: Node) -> None:
+        """Bytes that readers may have had were wrong: nobody is to get them once more."""
+        self._delivery.forget(node)
+        self._on_discard(node)
+
     async def _outdated(self, node: Node, error: MirrorError) -> None:
         """Let the namespace find out what stands at the name now."""
         try:
@@ -279,15 +287,24 @@ async def open_fetcher(
     schedule: Schedule,
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     delivery: Delivery | None = None,
+    discarded: Callable[[Node], None] = lambda _node: None,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher whose fills end with this context: cancelled, their lease given back, resumable.
 
     ``completed(node, fd)`` is called for every object that becomes complete or is opened complete;
-    it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes.
+    it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes. ``discarded(node)`` is
+    called when bytes of an incomplete file turned out to be wrong: what anybody keeps of them must go.
     """
     async with background() as nursery:
         fetcher = Fetcher(
-            nursery, objects, remote, namespace, schedule, completed, delivery or Descriptors(objects)
+            nursery,
+            objects,
+            remote,
+            namespace,
+            schedule,
+            completed,
+            delivery or Descriptors(objects),
+            discarded,
         )
         try:
             yield fetcher

@@ -115,6 +115,8 @@ class Fill:
         self.error: MirrorError | None = None
         self.fetched = 0
         """Bytes that came over the network."""
+        self.served = False
+        """Readers were told that bytes are there before all were."""
         self._path = path
         self._objects = objects
         self._remote = remote
@@ -144,6 +146,11 @@ class Fill:
         """The most urgent reason for this fill."""
         return min((waiter.priority for waiter in self._waiters), default=self._priority)
 
+    @property
+    def validator(self) -> str | None:
+        """The version's validator, as far as an answer has told."""
+        return self._validator
+
     def raise_priority(self, priority: Priority) -> None:
         """Somebody more urgent wants it, without waiting here."""
         if priority < self._priority:
@@ -160,6 +167,7 @@ class Fill:
         # Once more when it was begun anew between this reader's being woken and its turn.
         while self.state is not FillState.COMPLETE and not self._present.covers(start, stop):
             await self._wait(_Waiter((start, stop), Priority.DEMAND))
+        self.served = True
 
     async def whole(self, priority: Priority) -> None:
         """Wait until the object is complete. Raises as `wait` does."""

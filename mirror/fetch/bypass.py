@@ -22,6 +22,7 @@ from functools import partial
 import trio
 
 from cache import Node
+from mirror.errors import MirrorError
 from mirror.fetch.slots import Priority, Slots
 from mirror.fetch.stream import BEHIND, READ, WINDOW, File, Stream
 from mirror.remotes.base import Remote
@@ -99,11 +100,18 @@ class Bypass:
             MirrorError: the bytes cannot be had now.
         """
         file = self._file(node)
-        pieces = [await self._piece(file, at, min(at + READ, stop)) for at in range(start, stop, READ)]
+        pieces = []
+        for at in range(start, stop, READ):
+            end = min(at + READ, stop)
+            in_a_row = file.runs.note(at, end)
+            try:
+                pieces.append(await self._piece(file, at, end, in_a_row))
+            except MirrorError:
+                file.runs.failed(at)
+                raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _piece(self, file: File, start: int, stop: int) -> bytes:
-        in_a_row = file.runs.note(start, stop)
+    async def _piece(self, file: File, start: int, stop: int, in_a_row: int) -> bytes:
         while True:
             stream = _following(file.streams, start, stop)
             if stream is None and file.sequential:

@@ -37,8 +37,9 @@ BEHIND = 2 * MiB
 """Bytes kept behind the furthest read."""
 WINDOW = BEHIND + READ + AHEAD
 """Nothing is received while a stream holds so much; one chunk, a mebibyte at most, may go beyond."""
-NEAR = MiB
-"""A read that begins up to so far beyond a stream waits for it instead of asking anew."""
+NEAR = BEHIND
+"""A read that begins up to so far beyond a stream waits for it instead of asking anew; what it leaves out
+is still in the window when it comes late."""
 IDLE = 10.0
 """Seconds without a read after which a stream ends."""
 

@@ -84,3 +84,14 @@ class Runs:
         self._runs.append(_Run(stop, stop - start))
         del self._runs[:-RUNS]
         return 0
+
+    def failed(self, start: int) -> None:
+        """The bytes of a read from ``start`` on could not be had: whoever asks again goes on from there.
+
+        The kernel does, page by page, when a read-ahead failed.
+        """
+        for run in reversed(self._runs):
+            if run.stop - run.length <= start < run.stop:
+                run.length -= run.stop - start
+                run.stop = start
+                return

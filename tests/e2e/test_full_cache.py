@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.data import MiB, digest, noise, put
+from tests.support.failures import errno_of
+from tests.support.hostile import Seen, Wire, good, hostile
 from tests.support.mounts import mounted
 from tests.support.servers import Server, nginx, python_http
 from tests.support.waiting import eventually
@@ -111,3 +114,33 @@ def test_what_does_not_fit_is_read_in_order_from_an_origin_without_ranges(
                 assert os.pread(fd, 1000, at) == path.read_bytes()[at : at + 1000]
         finally:
             os.close(fd)
+
+
+def test_a_stream_that_stalls_fails_its_readers_within_the_deadline(small: Path) -> None:
+    """And is no more in the way of the next one when the origin is back."""
+    data = noise("large", 24 * MiB)
+    serve, stalled = good(data), threading.Event()
+
+    def behave(seen: Seen, wire: Wire) -> None:
+        if stalled.is_set() and seen.range is not None and seen.range[0] > 12 * MiB:
+            if seen.range[1] is None and seen.range[0] == 13 * MiB:
+                head = {"ETag": '"one"', "Content-Range": f"bytes {13 * MiB}-{24 * MiB - 1}/{24 * MiB}"}
+                wire.head(206, {**head, "Content-Length": 11 * MiB})
+                wire.send(data[13 * MiB : 14 * MiB])
+            wire.pause(None)
+        serve(seen, wire)
+
+    options = ["--open", "stream", "--deadline", "2"]
+    with (
+        hostile({"/large.bin": behave}) as server,
+        mounted(f"{server.url}large.bin", cache=small / "cache", args=options) as mount,
+        (mount.path / "large.bin").open("rb", buffering=0) as file,
+    ):
+        eventually(lambda: mount.counters()["fills_failed"] == 1, "there is no room")
+        assert file.read(MiB) == data[:MiB]
+        stalled.set()
+        file.seek(12 * MiB)
+        assert errno_of(lambda: all(iter(partial(file.read, MiB), b""))) == "ETIMEDOUT"
+        stalled.clear()
+        file.seek(0)
+        assert b"".join(iter(partial(file.read, MiB), b"")) == data

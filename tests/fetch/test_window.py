@@ -54,3 +54,16 @@ def test_several_readers_of_a_file_are_told_apart() -> None:
     for step in range(5):
         for place in places:
             assert runs.note(place + step * 100, place + step * 100 + 100) == step * 100
+
+
+def test_a_run_goes_on_where_a_read_of_it_failed() -> None:
+    """Several were under way: whoever asks again for the first of them is still the same reader."""
+    runs = Runs()
+    size = 10 * SLACK
+    for at in range(0, 5 * size, size):
+        runs.note(at, at + size)
+    for failed in (4 * size, 3 * size):
+        runs.failed(failed)
+    assert runs.note(3 * size, 3 * size + 100) == 3 * size
+    runs.failed(50 * size)
+    assert runs.note(3 * size + 100, 3 * size + 200) == 3 * size + 100

@@ -119,13 +119,16 @@ class Filler:
         """
         self.held.validator = validator
 
-    def promise(self, digest: str) -> None:
-        """Note what the origin promises of the whole file (``"sha-256:HEX"``), once it was found true."""
-        self.held.digest = digest
-
     def arrives(self, *, opened: bool, wanted: bool = False) -> None:
         """Note why this is fetched: somebody opens it now, or a user wants it here before that."""
         self.held.arrival = Arrival(opened, wanted)
+
+    def promise(self, digest: str) -> None:
+        """Note a digest that the origin states of the whole file, once all bytes were found to have it.
+
+        ``digest`` is written ``sha-256:HEX``.
+        """
+        self.held.digest = digest
 
     def complete(self) -> int:
         """Give the object its final name; returns a descriptor for reading, which the caller owns.

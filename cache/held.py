@@ -74,7 +74,8 @@ class Held:
         self.allotted = counted
         """Bytes of disk that it may take."""
         self.digest: str | None = None
-        """What the origin promised of the whole file, once it was found true."""
+        """What the origin promises of the whole file and the bytes were found to have, as
+        ``sha-256:HEX``; None: nothing was promised."""
         self.arrival = Arrival()
         """Why it is fetched."""
         self.given_out: list[int] = []

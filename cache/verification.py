@@ -12,7 +12,6 @@ opens the name from then on gets good bytes, whatever is still open.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import mmap
 import os
@@ -27,6 +26,7 @@ from functools import partial
 import trio
 
 from cache import errors, rows, versions
+from cache.digests import Digest, Hasher, hasher
 from cache.held import HeldState
 from cache.index import Reader
 from cache.model import Node
@@ -77,7 +77,7 @@ class _Known:
     crc: int
     runs: list[Run]
     """Empty: only the whole is known."""
-    digest: str | None
+    digest: Digest | None
 
 
 async def no_pace(_bytes: int) -> None:
@@ -170,13 +170,13 @@ class Verification:
             return None
         if Sums(runs).whole(size) != crc:
             runs = []  # the sum over all is in the object itself: it counts
-        return _Known(size, crc, runs, digest)
+        return _Known(size, crc, runs, _digest(digest))
 
     async def _compare(
         self, fd: int, known: _Known, pace: Pace, *, direct: bool = True
     ) -> tuple[tuple[int, int], ...] | None:
         """None: all is right; else the ranges that are wrong, as far as that is known."""
-        promised = _hasher(known.digest)
+        promised = None if known.digest is None else hasher(known.digest.algorithm)
         runs = known.runs or list(_blocks(known.size))
         source = await trio.to_thread.run_sync(_Source, fd, direct)
         bad: list[tuple[int, int]] = []
@@ -196,7 +196,7 @@ class Verification:
             return tuple(bad)
         if longer or seen.whole(known.size) != known.crc:
             return ()
-        if promised is not None and f"{promised.name}:{promised.digest.hexdigest()}" != known.digest:
+        if known.digest is not None and promised is not None and known.digest.value != promised.digest():
             return ()
         return None
 
@@ -253,18 +253,12 @@ def _wrong(run: Run, source: _Source) -> list[Run]:
     return list(damaged([run], source.read))
 
 
-class _Promised:
-    """What the origin promised, computed again."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.digest = hashlib.new(name.replace("-", ""), usedforsecurity=False)
-
-
-def _hasher(digest: str | None) -> _Promised | None:
-    """None also for what the checksums of the cache say anyway, and for what is not known here."""
-    name = (digest or "").partition(":")[0]
-    return _Promised(name) if name.replace("-", "") in hashlib.algorithms_available else None
+def _digest(text: str | None) -> Digest | None:
+    """None also for one that cannot be computed here: the checksums have to be enough then."""
+    try:
+        return None if text is None else Digest.parse(text)
+    except ValueError:
+        return None
 
 
 def _blocks(size: int) -> Iterator[Run]:
@@ -299,7 +293,7 @@ class _Source:
             log.warning("%s", errors.of_os(exc, "read a cached object again"))
             return b""
 
-    def sum_of(self, run: Run, promised: _Promised | None) -> int | None:
+    def sum_of(self, run: Run, promised: Hasher | None) -> int | None:
         """CRC-32C of a run; None when not all of it can be read."""
         at, crc = run.start, 0
         while at < run.stop:
@@ -308,7 +302,7 @@ class _Source:
                 return None
             crc = crc32c(data, crc)
             if promised is not None:
-                promised.digest.update(data)
+                promised.update(data)
             at += len(data)
         return crc
 

@@ -61,6 +61,8 @@ class How(TypedDict, total=False):
     """Receives what changed at the origin."""
     delivery: Callable[[Objects], Delivery]
     """Makes what answers reads."""
+    discarded: Callable[[Node], None]
+    """Receives each incomplete file whose bytes turned out to be wrong."""
     kernel: LetGo
     """Lets go of the kernel's backing files."""
     verify: bool
@@ -79,6 +81,7 @@ async def open_source(
     delivery: Callable[[Objects], Delivery] = Descriptors,
     kernel: LetGo = nobody_has_any,
     verify: bool = False,
+    discarded: Callable[[Node], None] = lambda _node: None,
 ) -> AsyncIterator[Engine]:
     """Open a source over a cache that is open; its fills end, resumable, with this context.
 
@@ -103,6 +106,7 @@ async def open_source(
                 completed=completed,
                 delivery=reading,
                 verification=cache.verification if verify else None,
+                discarded=discarded,
             ) as fetcher,
             background() as nursery,
         ):

@@ -17,6 +17,7 @@ turned into an absence, an empty file or a short read.
     ├── OriginFailed         refused, reset, DNS, TLS, 5xx after all retries    EIO
     │   └── Transient        the same, before the retries are used up
     ├── ProtocolError        an answer that cannot be trusted (wrong range, …)  EIO
+    │   └── BrokenPromise    bytes that have not the digest the origin states   EIO
     └── NoSpace              the cache is full and the bytes cannot bypass it   EIO
 """
 
@@ -100,6 +101,10 @@ class Transient(OriginFailed):
 
 class ProtocolError(MirrorError):
     """The answer contradicts the request or itself; nothing of it was kept."""
+
+
+class BrokenPromise(ProtocolError):
+    """All the bytes came, and are not what the origin itself says they are; nothing of them is kept."""
 
 
 class NoSpace(MirrorError):

@@ -17,17 +17,18 @@ from functools import partial
 
 import trio
 
-from cache import CacheError, Node, Objects, Verification, same_version
+from cache import CacheError, Node, Objects, Verification
 from mirror.background import background
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, VersionChanged
 from mirror.fetch.ahead import ReadAhead
+from mirror.fetch.bypass import Bypass
 from mirror.fetch.descriptors import Delivery, Descriptors
 from mirror.fetch.fill import Fill, FillState
 from mirror.fetch.slots import Priority, Slots
 from mirror.flight import SingleFlight
 from mirror.namespace import REVALIDATION, Namespace
 from mirror.remotes.base import Remote
-from mirror.retry import Schedule, retrying
+from mirror.retry import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Fetcher:
         completed: Callable[[Node, int], None],
         delivery: Delivery,
         verification: Verification | None,
+        discarded: Callable[[Node], None],
     ) -> None:
         self.counters = Counters()
         self._verification = verification
@@ -85,10 +87,12 @@ class Fetcher:
         self._slots = Slots(CONNECTIONS, RESERVED)
         self._fills: dict[int, Fill] = {}
         self._delivery = delivery
+        self._on_discard = discarded
         self._ahead = ReadAhead(namespace.children)
         self._window: deque[Node] = deque(maxlen=LONGEST_QUEUE)
-        self._without_room: dict[int, str] = {}
-        """Node and reason of fills that found the cache full: reads try it again after the next open only."""
+        self.bypass = Bypass(nursery, remote, self._slots, schedule, namespace.path)
+        self._without_room: set[int] = set()
+        """Nodes whose fills found the cache full: reads try it again after the next open only."""
 
     @property
     def running(self) -> int:
@@ -138,7 +142,7 @@ class Fetcher:
         if fill is not None:
             fill.raise_priority(priority)
             return fill
-        self._without_room.pop(node.id, None)
+        self._without_room.discard(node.id)
         fill = self._fills[node.id] = Fill(
             node,
             self._namespace.path(node),
@@ -149,6 +153,7 @@ class Fetcher:
             priority=priority,
             completed=self._completed,
             outdated=self._outdated,
+            discarded=self._discarded,
         )
         self.counters.fills_started += 1
         self._nursery.start_soon(self._run, fill)
@@ -188,13 +193,13 @@ class Fetcher:
             data = await self._delivery.read(node, offset, stop, partial=False)
             if data is not None:
                 return data
-            if (why := self._without_room.get(node.id)) is not None:
-                return await self._bypass(node, offset, stop, NoSpace(why))
+            if node.id in self._without_room:
+                return await self._read_origin(node, offset, stop)
             fill = self.start(node, Priority.DEMAND)
         try:
             await fill.wait(offset, stop)
-        except NoSpace as exc:
-            return await self._bypass(node, offset, stop, exc)
+        except NoSpace:
+            return await self._read_origin(node, offset, stop)
         except NotFound as exc:
             # To the reader of an open file the name's end is the end of its version.
             raise VersionChanged(str(exc)) from exc
@@ -242,7 +247,7 @@ class Fetcher:
                 self._delivery.forget(fill.node.id)
                 log.info("%s: not fetched: %s", self._namespace.path(fill.node), fill.error)
                 if isinstance(fill.error, NoSpace):
-                    self._read_past_the_cache(fill.node, str(fill.error))
+                    self._read_past_the_cache(fill, str(fill.error))
 
     async def _completed(self, node: Node, fd: int) -> None:
         fill = self._fills.get(node.id)
@@ -259,6 +264,11 @@ class Fetcher:
         finally:
             os.close(fd)
 
+    def _discarded(self, node: Node) -> None:
+        """Bytes that readers may have had were wrong: nobody is to get them once more."""
+        self._delivery.forget(node.id)
+        self._on_discard(node)
+
     async def _outdated(self, node: Node, error: MirrorError) -> None:
         """Let the namespace find out what stands at the name now."""
         try:
@@ -273,31 +283,21 @@ class Fetcher:
 
     # -- past the cache ----------------------------------------------------------------------
 
-    def _read_past_the_cache(self, node: Node, why: str) -> None:
-        log.warning("%s is read past the cache: %s", node.name, why)
+    def _read_past_the_cache(self, fill: Fill, why: str) -> None:
+        log.warning("%s is read past the cache: %s", fill.node.name, why)
         if len(self._without_room) >= MOST_WITHOUT_ROOM:
             self._without_room.clear()
-        self._without_room[node.id] = why
+        self._without_room.add(fill.node.id)
+        self.bypass.begin(fill.node, fill.validator, answered=fill.served)
 
-    async def _bypass(self, node: Node, offset: int, stop: int, why: NoSpace) -> bytes:
-        """Read a range straight from the origin, keeping nothing.
-
-        Raises:
-            NoSpace: this origin serves no ranges, so every read would fetch the file anew.
-        """
-        ask = partial(self._read_origin, node, offset, stop, why)
-        data = await retrying(self._schedule, ask, node.name)
+    async def _read_origin(self, node: Node, offset: int, stop: int) -> bytes:
+        try:
+            data = await self.bypass.read(node, offset, stop)
+        except (VersionChanged, NotFound) as exc:
+            await self._outdated(node, exc)
+            raise VersionChanged(str(exc)) from exc
         self.counters.bytes_bypassed += len(data)
         return data
-
-    async def _read_origin(self, node: Node, offset: int, stop: int, why: NoSpace) -> bytes:
-        path = self._namespace.path(node)
-        async with self._remote.open_part(path, offset, stop, validator=node.validator) as body:
-            if not same_version(node, body.entry):
-                raise VersionChanged(f"{path} has changed at the origin")
-            if body.start != offset:
-                raise why
-            return b"".join([bytes(chunk) async for chunk in body])
 
 
 @asynccontextmanager
@@ -310,12 +310,14 @@ async def open_fetcher(
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     delivery: Delivery | None = None,
     verification: Verification | None = None,
+    discarded: Callable[[Node], None] = lambda _node: None,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher whose fills end with this context: cancelled, their lease given back, resumable.
 
     ``completed(node, fd)`` is called for every object that becomes complete or is opened complete;
     it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes. With ``verification``
-    every object is compared with its checksums before it is handed over.
+    every object is compared with its checksums before it is handed over. ``discarded(node)`` is called
+    when bytes of an incomplete file turned out to be wrong: what anybody keeps of them must go.
     """
     async with background() as nursery:
         fetcher = Fetcher(
@@ -327,6 +329,7 @@ async def open_fetcher(
             completed,
             delivery or Descriptors(objects),
             verification,
+            discarded,
         )
         try:
             yield fetcher

@@ -18,8 +18,18 @@ from enum import Enum, auto
 import trio
 
 from cache import CacheError, CacheFull, Extents, Filler, Node, Objects, same_version
-from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, Transient, VersionChanged
+from cache.digests import Digest
+from mirror.errors import (
+    BrokenPromise,
+    MirrorError,
+    NoSpace,
+    NotFound,
+    OriginFailed,
+    Transient,
+    VersionChanged,
+)
 from mirror.fetch.plan import Range, next_part
+from mirror.fetch.promise import Promise
 from mirror.fetch.slots import Priority, Slots
 from mirror.remotes.base import Part, Remote
 from mirror.retry import Attempts, Schedule
@@ -102,12 +112,15 @@ class Fill:
         priority: Priority,
         completed: Callable[[Node, int], Awaitable[None]],
         outdated: Callable[[Node, MirrorError], Awaitable[None]],
+        discarded: Callable[[Node], None],
     ) -> None:
         self.node = node
         self.state = FillState.WAITING
         self.error: MirrorError | None = None
         self.fetched = 0
         """Bytes that came over the network."""
+        self.served = False
+        """Readers were told that bytes are there before all were."""
         self._path = path
         self._objects = objects
         self._remote = remote
@@ -115,11 +128,13 @@ class Fill:
         self._priority = priority
         self._completed = completed
         self._outdated = outdated
+        self._discarded = discarded
         self._schedule = schedule
         self._filler: Filler | None = None
         self._present = Extents()
         self._validator = node.validator
         self._size = node.size
+        self._promise = Promise(path)
         self._ranged: bool | None = None  # None: the origin has not answered yet
         self._parallel = PARALLEL_PARTS
         self._parts: list[_Part] = []
@@ -135,6 +150,11 @@ class Fill:
         """The most urgent reason for this fill."""
         return min((waiter.priority for waiter in self._waiters), default=self._priority)
 
+    @property
+    def validator(self) -> str | None:
+        """The version's validator, as far as an answer has told."""
+        return self._validator
+
     def raise_priority(self, priority: Priority) -> None:
         """Somebody more urgent wants it, without waiting here."""
         if priority < self._priority:
@@ -148,8 +168,10 @@ class Fill:
             MirrorError: the fill failed, for all who wait.
         """
         self._cursor = stop
-        if not self._present.covers(start, stop):
+        # Once more when it was begun anew between this reader's being woken and its turn.
+        while self.state is not FillState.COMPLETE and not self._present.covers(start, stop):
             await self._wait(_Waiter((start, stop), Priority.DEMAND))
+        self.served = True
 
     def look_again(self) -> None:
         """What another process had filled is gone: believe nothing of it before the next look."""
@@ -192,8 +214,15 @@ class Fill:
         error: MirrorError = OriginFailed("the mirror is shutting down")
         keep = True
         try:
-            if await self._take_lease():
-                await self._finish(await (self._fetch_small() if self._is_small() else self._fetch_parts()))
+            try:
+                await self._fill()
+            except BrokenPromise as exc:
+                log.warning("%s; fetching it once more", exc)
+                self._start_over()
+                await self._fill()
+        except BrokenPromise as exc:
+            error, keep = exc, False
+            self._discarded(self.node)
         except (VersionChanged, NotFound) as exc:
             # Before any waiting opener hears of it: the kernel looks the name up again at once.
             error, keep = exc, False
@@ -212,6 +241,19 @@ class Fill:
             if self.state is not FillState.COMPLETE:
                 self.error = error
                 self._give_up(keep=keep)
+
+    async def _fill(self) -> None:
+        if await self._take_lease():
+            await self._finish(await (self._fetch_small() if self._is_small() else self._fetch_parts()))
+
+    def _start_over(self) -> None:
+        """Throw away what came, and what was learned from the answers that brought it."""
+        filler, self._filler = self._held(), None
+        self._present = Extents()
+        self._validator, self._size, self._ranged = self.node.validator, self.node.size, None
+        self._promise = Promise(self._path)
+        self._discarded(self.node)
+        filler.discard()
 
     async def _take_lease(self) -> bool:
         """True once the object is ours to fill; False when another process completed it."""
@@ -287,9 +329,10 @@ class Fill:
         if received != self._size:
             raise self._other_size(received)
         filler = self._held()
+        digest = await self._promise.check(chunks, received)
         if chunks:
             await self._write(filler, 0, chunks, received)
-        return self._complete(filler)
+        return self._complete(filler, digest)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -307,9 +350,13 @@ class Fill:
                 nursery.cancel_scope.cancel()
         if failures:
             raise failures[0]
-        return await trio.to_thread.run_sync(self._complete, self._held())
+        filler = self._held()
+        digest = await self._promise.check_written(filler)
+        return await trio.to_thread.run_sync(self._complete, filler, digest)
 
-    def _complete(self, filler: Filler) -> int:
+    def _complete(self, filler: Filler, digest: Digest | None) -> int:
+        if digest is not None:
+            filler.promise(str(digest))
         self._say_why(filler)  # somebody may have opened it since
         return filler.complete()
 
@@ -385,6 +432,7 @@ class Fill:
         seen = body.entry
         if not same_version(self.node, seen):
             raise VersionChanged(f"{self._path} has changed at the origin")
+        self._promise.heard(body.digest)
         if self._size is None and body.size is not None:
             self._size = body.size
             self._held().set_size(body.size)

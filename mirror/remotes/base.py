@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cache import Entry, Kind
+from cache.digests import Digest
 
 __all__ = ["Entry", "Kind", "Listing", "NotModified", "Part", "Remote"]
 
@@ -57,6 +58,10 @@ class Part(Protocol):
     @property
     def ranges(self) -> bool:
         """Whether the origin serves ranges of this file."""
+
+    @property
+    def digest(self) -> Digest | None:
+        """What this answer promises of the whole file, whatever part of it comes; None: nothing."""
 
     def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
         """Chunks in order.

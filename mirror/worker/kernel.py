@@ -1,4 +1,4 @@
-"""What the worker tells the kernel by itself: names to forget, backing files to take back.
+"""What the worker tells the kernel by itself: names and pages to forget, backing files to take back.
 
 Notifications may wait in the kernel for whoever holds the name, so they are sent from a thread and
 nothing waits for them. Their order is kept.
@@ -30,7 +30,8 @@ class Kernel:
     def __init__(self, registrar: Registrar) -> None:
         self._registrar = registrar
         self._yields = Yields(registrar)
-        self._names: deque[tuple[int, bytes]] = deque()
+        self._queue: deque[tuple[int, bytes | None]] = deque()
+        """Folder and name, or a file and None: its pages."""
         self._wake = trio.Event()
         self.namespace: Namespace | None = None
         """Set once the source is open; nothing was told to the kernel before."""
@@ -55,6 +56,11 @@ class Kernel:
             self._forget(node.parent, node.name)
             self._retire(node)
 
+    def forget_pages(self, node: Node) -> None:
+        """Take back the bytes of a file that readers got through the page cache."""
+        self._queue.append((node.id, None))
+        self._wake.set()
+
     def forget_folder(self, folder: int) -> None:
         """Take back every name in a folder."""
         assert self.namespace is not None, "folders are watched only while serving"
@@ -71,7 +77,7 @@ class Kernel:
     def _forget(self, folder: int, name: str) -> None:
         is_root = self.namespace is not None and folder == self.namespace.root.id
         inode = pyfuse3.ROOT_INODE if is_root else folder
-        self._names.append((inode, name.encode()))
+        self._queue.append((inode, name.encode()))
         self._wake.set()
 
     async def run(self) -> None:
@@ -79,8 +85,8 @@ class Kernel:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            while self._names:
-                batch = [self._names.popleft() for _ in range(min(BATCH, len(self._names)))]
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 await trio.to_thread.run_sync(_send, batch)
 
 
@@ -92,9 +98,13 @@ def _keeper_may_be_gone() -> Iterator[None]:
         log.info("the keeper does not take registrations any more: %s", exc)
 
 
-def _send(batch: list[tuple[int, bytes]]) -> None:
-    for inode, name in batch:
+def _send(batch: list[tuple[int, bytes | None]]) -> None:
+    for number, name in batch:
+        inode = pyfuse3.InodeT(number)
         try:
-            pyfuse3.invalidate_entry(pyfuse3.InodeT(inode), pyfuse3.FileNameT(name))
-        except OSError as exc:  # the kernel does not know the name
-            log.debug("forget %d/%r: %s", inode, name, exc)
+            if name is None:
+                pyfuse3.invalidate_inode(inode)
+            else:
+                pyfuse3.invalidate_entry(inode, pyfuse3.FileNameT(name))
+        except OSError as exc:  # the kernel does not know it
+            log.debug("forget %d/%r: %s", number, name, exc)

@@ -92,6 +92,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             deadline=config.deadline,
             completed=kernel.register,
             on_change=kernel.changed,
+            discarded=kernel.forget_pages,
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
             kernel=kernel.let_go,
             verify=config.verify is VerifyMode.OPEN,

@@ -4,85 +4,27 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from cache import Cache, Changes, Node
 from mirror.config import OpenMode
 from mirror.errors import IsAFolder, NotAFolder, NotFound, OriginFailed, VersionChanged
-from mirror.fetch import Fetcher, open_fetcher
-from mirror.filesystem import FileSystem
-from mirror.namespace import Namespace
-from mirror.retry import Schedule
 from tests.support.fake_remote import FakeRemote, Source
+from tests.support.worlds import World, opened
 
 MIB = 1024 * 1024
-SCHEDULE = Schedule(first=0.001, longest=0.01, tries=3, deadline=10.0)
-
-
-@dataclass
-class World:
-    """A file system over a fake source, with what it told the kernel."""
-
-    remote: FakeRemote
-    cache: Cache
-    fs: FileSystem
-    fetcher: Fetcher
-    registered: list[int] = field(default_factory=list)
-    changes: list[Changes] = field(default_factory=list)
-    now: float = 1000.0
-
-    async def node(self, path: str) -> Node:
-        node = self.fs.root
-        for name in path.split("/"):
-            node = await self.fs.lookup(node.id, name)
-        return node
-
-    async def content(self, node: Node, size: int = 1 << 40, at: int = 0) -> bytes:
-        return await self.fs.read(node.id, at, size)
-
-
 Opener = Callable[..., AbstractAsyncContextManager[World]]
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Opener:
-    @asynccontextmanager
-    async def opened(
-        remote: FakeRemote, *, ttl: float = 60.0, open_mode: OpenMode = OpenMode.AUTO, wait: int = 16 * MIB
-    ) -> AsyncIterator[World]:
-        made: list[World] = []
-        registered: list[int] = []
-        changes: list[Changes] = []
-        async with Cache.open(tmp_path / "cache") as cache:
-            root = await cache.tree.root(remote.url)
-            namespace = Namespace(
-                cache.tree,
-                remote,
-                root,
-                ttl=ttl,
-                schedule=SCHEDULE,
-                on_change=changes.append,
-                clock=lambda: made[0].now if made else 1000.0,
-            )
-            async with open_fetcher(
-                cache.objects,
-                remote,
-                namespace,
-                schedule=SCHEDULE,
-                completed=lambda node, fd: registered.append(node.id),
-            ) as fetcher:
-                fs = FileSystem(namespace, fetcher, open_mode=open_mode, open_wait_bytes=wait)
-                made.append(World(remote, cache, fs, fetcher, registered, changes))
-                yield made[0]
-
-    return opened
+    return partial(opened, tmp_path / "cache")
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:

@@ -6,13 +6,14 @@ given byte, an answer that waits for the test.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from cache import Entry, Kind
+from cache.digests import Digest
 from mirror.errors import MirrorError, NotFound, Transient, VersionChanged
 from mirror.remotes.base import Listing, NotModified
 
@@ -27,6 +28,8 @@ class Source:
     validator: str | None = 'etag:"1"'
     mtime_ns: int | None = MTIME
     size_listed: bool = True
+    digest: Digest | None = None
+    """What every answer promises of the file."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class FakePart:
     stop: int | None
     size: int | None
     ranges: bool
+    digest: Digest | None
+    damaged: bool
 
     def __post_init__(self) -> None:
         self.at = self.start
@@ -67,6 +72,8 @@ class FakePart:
             self.remote.break_at = None
             raise Transient("the connection broke")
         chunk = self.source.data[self.at : min(end, self.at + self.remote.chunk)]
+        if self.damaged and self.at == self.start:
+            chunk = bytes([chunk[0] ^ 1]) + chunk[1:]
         self.at += len(chunk)
         self.remote.delivered += len(chunk)
         return chunk
@@ -85,6 +92,10 @@ class FakeRemote:
     """Raised by every request while set."""
     break_at: int | None = None
     """The first body that reaches this byte breaks there, once."""
+    damage: int = 0
+    """So many of the bodies to come have their first byte changed on the way."""
+    promise: Callable[[Request], Digest | None] | None = None
+    """What an answer promises of the whole file; None: what its source says."""
 
     def __post_init__(self) -> None:
         self.seen: list[Request] = []
@@ -138,7 +149,8 @@ class FakeRemote:
     async def open_part(
         self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
     ) -> AsyncIterator[FakePart]:
-        self._note(Request("part", path, start, stop))
+        request = Request("part", path, start, stop)
+        self._note(request)
         await trio.lowlevel.checkpoint()
         entry = self._entry(path)
         source = self.files[path]
@@ -148,7 +160,9 @@ class FakeRemote:
             start, stop = 0, None
         if stop is None and self.lengths:
             stop = len(source.data)
-        yield FakePart(self, source, entry, start, stop, entry.size, self.ranges)
+        digest = source.digest if self.promise is None else self.promise(request)
+        damaged, self.damage = self.damage > 0, max(0, self.damage - 1)
+        yield FakePart(self, source, entry, start, stop, entry.size, self.ranges, digest, damaged)
 
     async def aclose(self) -> None:
         """Nothing to close."""

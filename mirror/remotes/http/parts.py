@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import trio
 
+from cache.digests import Digest
 from mirror.errors import ProtocolError, Stalled, Transient
 from mirror.remotes.base import Entry
 from mirror.remotes.http.answers import Span
@@ -61,7 +62,7 @@ class Chunks:
 class HttpPart:
     """The `mirror.remotes.base.Part` of one answer."""
 
-    __slots__ = ("_chunks", "_left", "_where", "entry", "ranges", "size", "start", "stop")
+    __slots__ = ("_chunks", "_left", "_where", "digest", "entry", "ranges", "size", "start", "stop")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class HttpPart:
         entry: Entry,
         *,
         ranges: bool,
+        digest: Digest | None,
         where: object,
         deadline: float,
     ) -> None:
@@ -80,6 +82,7 @@ class HttpPart:
         self.size = span.size
         self.entry = entry
         self.ranges = ranges
+        self.digest = digest
         self._left = None if span.stop is None else span.stop - span.start
         self._where = where
         self._chunks = Chunks(response, where, deadline)

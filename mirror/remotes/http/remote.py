@@ -25,6 +25,7 @@ from mirror.remotes.http.clocks import ListedTimes
 from mirror.remotes.http.connection import DELIMITED
 from mirror.remotes.http.exchange import Exchanger, Headers
 from mirror.remotes.http.parts import HttpPart, read_whole
+from mirror.remotes.http.promises import promised
 from mirror.remotes.names import decode, to_url
 
 MAX_PAGE = 128 * 1024 * 1024
@@ -207,7 +208,13 @@ class HttpRemote:
                 ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
             entry = _entry(path, span.size, response.headers)
             yield HttpPart(
-                response, span, entry, ranges=ranges, where=answer.where, deadline=self._http.deadline
+                response,
+                span,
+                entry,
+                ranges=ranges,
+                digest=promised(status, response.headers, answer.where),
+                where=answer.where,
+                deadline=self._http.deadline,
             )
 
     # -- where things are --------------------------------------------------------------------

@@ -6,6 +6,7 @@ Each takes a record and returns one in which some barriers are missing or late.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from tests.powercut.recorder import BARRIERS, Kind, Op
 
@@ -48,7 +49,7 @@ def deletes_not_synced(ops: Sequence[Op]) -> list[Op]:
     """No transaction of the index is synced but by its checkpoints, not even deletions."""
     paths = _paths(ops)
     of_index = [at for at, op in enumerate(ops) if paths.get(op.inode, "").startswith("index.sqlite")]
-    following = dict(zip(of_index, of_index[1:], strict=False))
+    following = dict(pairwise(of_index))
 
     def forgotten(at: int, op: Op, path: str) -> bool:
         # A checkpoint syncs the WAL and then writes to the index itself.
@@ -62,7 +63,7 @@ def deletes_not_synced(ops: Sequence[Op]) -> list[Op]:
 def folders_not_synced(ops: Sequence[Op]) -> list[Op]:
     """The names of sealed objects are never made safe."""
     return _without(
-        ops, lambda _, op, path: op.kind is Kind.SYNCFS or path.startswith("objects/") and "." not in path
+        ops, lambda _, op, path: op.kind is Kind.SYNCFS or (path.startswith("objects/") and "." not in path)
     )
 
 

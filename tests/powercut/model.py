@@ -4,50 +4,50 @@ Its sources are POSIX (``fsync``, ``fdatasync``), the manual pages of Linux, and
 their usual modes (metadata is journalled, data is not). Where they differ, the weaker promise counts. A
 cut *at* ``k`` is one after the first ``k`` operations of a record were completed. Then
 
-- **data**: what was written to a file before its last completed ``fsync`` or ``fdatasync``, or a ``syncfs``, is
-  there. What was written since may be there or not, block by block, independently, and of a block that was
-  written several times any one of its contents. A block has 4 KiB, in some states 512 bytes (a sector).
-- **length**: any that the file had since then. Where it is longer than the blocks that survived, zeros are read.
-- **cuts and holes** (``ftruncate``, ``fallocate``): there or not, in their order; durable as data is. What was
-  written to a file after one that was lost is lost as well: it went to other blocks.
-- **names** (``creat``, ``mkdir``, ``link``, ``rename``, ``unlink``): durable once their *folder* was synced (``fsync``, also
-  ``fdatasync``, for the names are a folder's data, which is what SQLite does), or by ``syncfs``. That ext4 also
-  makes a new file's name durable when the file itself is synced is not relied on. A rename within
-  a folder is there or not, never half of it; between folders it is two changes.
+- **data**: what was written to a file before its last completed ``fsync`` or ``fdatasync``, or a ``syncfs``,
+  is there. What was written since may be there or not, block by block, independently, and of a block that
+  was written several times any one of its contents. A block has 4 KiB, in some states 512 bytes (a sector).
+- **length**: any that the file had since then. Where it is longer than what survived, zeros are read.
+- **cuts and holes** (``ftruncate``, ``fallocate``): there or not, in their order; durable as data is. What
+  was written to a file after one that was lost is lost as well: it went to other blocks.
+- **names** (``creat``, ``mkdir``, ``link``, ``rename``, ``unlink``): durable once their *folder* was synced
+  (``fsync``; also ``fdatasync``, as the names are a folder's data, and SQLite does so), or by ``syncfs``.
+  That ext4 also makes a new file's name durable when the file itself is synced is not relied on. A rename
+  within a folder is there or not, never half of it; between folders it is two changes.
 - **attributes and modes**: durable by ``fsync`` of the file or ``syncfs``; ``fdatasync`` need not.
 - ``sync_file_range`` promises nothing, and neither do ``close`` or the end of a process.
 
-Which of the changes to names, attributes and lengths that are not durable survive is chosen in one of three orders:
+Which of the changes to names, attributes and lengths that are not durable survive is chosen in one of
+three orders:
 
 - ``JOURNAL``: some of the first ones in the order in which they were made, as ext4, xfs and btrfs do; so
   a durable one brings all earlier ones with it.
 - ``FOLDERS``: the same for each folder, and each file's own attributes and length, independently.
 - ``NAMES``: the same for each name in each folder (names that were renamed to each other are one).
 
-Cases of a cut within an operation are among those: of a write, that only some of its blocks survived;
-of a barrier, all states as if it had not been called.
+A cut within an operation is among those: within a write, where only some of its blocks survived; within a
+barrier, where all is as if it had not been called.
 
-What is not modelled: bytes that the disk destroys although they were durable (a lying cache, a torn
-sector); blocks that hold another file's old bytes (``data=writeback`` of ext4), of which zeros in their place
-are the kinder form; the recorded folder itself, which is taken as durable.
+What is not modelled: bytes that the disk destroys although they were durable (a cache that lies, a
+torn sector); blocks that hold another file's old bytes (``data=writeback`` of ext4), of which zeros in
+their place are the kinder form; the recorded folder itself, which is taken as durable.
 
-*Numbers*. Inode numbers are those of the record, where no number was given twice. Real file systems do give the
-number of a file that is gone (no name, no descriptor) to the next new one. So some states say that a file has the
-number of an earlier one, which was gone before it was made and is not there now (`State.reused`).
+*Numbers*. Inode numbers are those of the record, where no number was given twice. Real file systems do
+give the number of a file that is gone (no name, no descriptor) to the next new one. So some states say
+that a file has the number of an earlier one, which was gone before it was made and is not there now
+(`State.reused`).
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
 
+from tests.powercut.contents import Fate, contents, perform
 from tests.powercut.recorder import Kind, Op
-
-FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
 
 
 class Order(Enum):
@@ -254,7 +254,7 @@ class Disk:
             file = self._files.get(inode)
             if file is not None:
                 for _, write in file.pending:
-                    _perform(file.safe, write)
+                    perform(file.safe, write)
                 file.pending.clear()
 
     # -- what may be found -------------------------------------------------------------------
@@ -281,7 +281,8 @@ class Disk:
         for path, inode in sorted(names.items()):
             if inode not in files:
                 fate = _fate(survival, path, rng)
-                data = _content(self._files[inode], lost, fate, block, rng)
+                file = self._files[inode]
+                data = contents(file.safe, file.pending, lost, fate, block, rng)
                 files[inode] = _file_state(data, attributes_of(inode))
         reused = self._reused(names, rng)
         how = f"{survival.name} {order.name}, {len(survivors)} of {len(self._pending)} changes"
@@ -332,7 +333,7 @@ class Disk:
                 else []
             )
             pool = [old for old in pool if old not in reused.values()]
-            if pool and not _of_index(path) and inode not in reused:
+            if pool and not _of_index(path) and inode not in reused:  # the index is nobody's object
                 reused[inode] = rng.choice(pool)
         return reused
 
@@ -382,81 +383,18 @@ def _walk(root: int, folders: dict[int, dict[str, int]]) -> tuple[list[str], dic
     return paths, names
 
 
-def _fate(survival: Survival, path: str, rng: Random) -> str:
-    """What becomes of a file's writes: all, none, or some of them. Half of the time the index keeps its own:
-    rows that are there while bytes are not are what a cache has to fear.
+def _fate(survival: Survival, path: str, rng: Random) -> Fate:
+    """What becomes of a file's writes.
+
+    Half of the time the index keeps its own: rows that are there while bytes are not are what a cache
+    has to fear.
     """
     if survival is not Survival.SOME:
-        return {Survival.NOTHING: "none", Survival.ALL: "all", Survival.METADATA: "length"}[survival]
+        fates = {Survival.NOTHING: Fate.NONE, Survival.ALL: Fate.ALL, Survival.METADATA: Fate.LENGTH}
+        return fates[survival]
     if _of_index(path):
-        return rng.choice(("all", "all", "none", "some"))
-    return rng.choice(("all", "none", "length", "some", "some"))
-
-
-def _content(file: _File, lost: set[int], fate: str, block: int, rng: Random) -> bytes:
-    if not file.pending:
-        return bytes(file.safe)
-    data = bytearray(file.safe)
-    lengths = [len(data)]
-    length = len(data)
-    until: dict[int, int] = {}  # block → the first of its writes that is lost
-    numbers = [number for number, _ in file.pending]
-    for number, op in file.pending:
-        if op.kind is not Kind.WRITE:
-            if number in lost:
-                break
-            del data[length:]
-            data.extend(bytes(length - len(data)))
-            _perform(data, op)
-            length = len(data)
-            lengths = [length]
-            continue
-        stop = op.offset + len(op.data)
-        if stop > length:
-            length = stop
-            lengths.append(length)
-        if fate == "all":
-            _perform(data, op)
-        elif fate == "some":
-            for at in range(op.offset - op.offset % block, stop, block):
-                if at not in until:
-                    until[at] = rng.choice((0, numbers[-1] + 1, rng.choice(numbers)))
-                if number < until[at]:
-                    start, end = max(at, op.offset), min(at + block, stop)
-                    _put(data, start, op.data[start - op.offset : end - op.offset])
-    if fate == "none":
-        length = lengths[0]
-    elif fate == "some":
-        length = rng.choice((lengths[-1], lengths[-1], rng.choice(lengths)))
-    del data[length:]
-    data.extend(bytes(length - len(data)))
-    return bytes(data)
-
-
-def _perform(data: bytearray, op: Op) -> None:
-    """Do one write, cut or hole."""
-    stop = op.offset + op.length
-    if op.kind is Kind.WRITE:
-        _put(data, op.offset, op.data)
-    elif op.kind is Kind.TRUNCATE:
-        del data[op.length :]
-        data.extend(bytes(op.length - len(data)))
-    else:
-        mode = int(op.path)
-        if mode & ~(FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
-            raise ValueError(f"fallocate mode {mode} is not modelled")
-        if mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE):
-            end = min(stop, len(data))
-            if end > op.offset:
-                data[op.offset : end] = bytes(end - op.offset)
-        if not mode & FALLOC_KEEP_SIZE:
-            data.extend(bytes(max(0, stop - len(data))))
-
-
-def _put(data: bytearray, offset: int, new: bytes) -> None:
-    if offset > len(data):
-        data.extend(bytes(offset - len(data)))
-    data[offset : offset + len(new)] = new
+        return rng.choice((Fate.ALL, Fate.ALL, Fate.NONE, Fate.SOME))
+    return rng.choice((Fate.ALL, Fate.NONE, Fate.LENGTH, Fate.SOME, Fate.SOME))
 
 
 def _file_state(data: bytes, attributes: dict[str, bytes | int]) -> FileState:
@@ -481,8 +419,3 @@ def whole(ops: Iterable[Op]) -> State:
     for op in ops:
         disk.apply(op)
     return disk.state(Survival.ALL, Random(0))
-
-
-def count_barriers(ops: Iterable[Op]) -> Counter[Kind]:
-    """How often each kind of operation was recorded."""
-    return Counter(op.kind for op in ops)

@@ -15,6 +15,7 @@
  * mappings are not seen; a record is compared with the real folder at its end, which would show them.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -320,10 +321,11 @@ ssize_t pwritev64v2(int fd, const struct iovec *data, int count, off64_t offset,
 
 /* The one shape of most calls: done under the lock, and noted when it succeeded on a recorded file. */
 #define RECORDED(inode_of, call, ...)                                                                            \
+    uint64_t inode = 0;                                                                                          \
     if (log_fd < 0)                                                                                              \
         return (call);                                                                                           \
     pthread_mutex_lock(&lock);                                                                                   \
-    uint64_t inode = (inode_of);                                                                                 \
+    inode = (inode_of);                                                                                          \
     int result = (call);                                                                                         \
     if (result == 0 && inode)                                                                                    \
         __VA_ARGS__;                                                                                             \
@@ -372,11 +374,30 @@ int rename(const char *old, const char *new) { return renamed(AT_FDCWD, old, AT_
 int renameat(int from, const char *old, int to, const char *new) { return renamed(from, old, to, new, 0); }
 int renameat2(int from, const char *old, int to, const char *new, unsigned flags) { return renamed(from, old, to, new, flags); }
 
+/* Remove an empty folder by moving it to where the others are kept, so that its number stays its own. */
+static int put_away(const char *name, uint64_t inode)
+{
+    char away[PATH_MAX + 32];
+    DIR *list = opendir(name);
+    int count = 0;
+    while (list != NULL && readdir(list) != NULL)
+        count++;
+    if (list != NULL)
+        closedir(list);
+    if (count != 2) { /* "." and ".." */
+        errno = list == NULL ? ENOTDIR : ENOTEMPTY;
+        return -1;
+    }
+    snprintf(away, sizeof away, "%s/%llu.gone", keep, (unsigned long long)inode);
+    return syscall(SYS_renameat2, AT_FDCWD, name, AT_FDCWD, away, 0);
+}
+
 static int removed(int folder, const char *path, int flags)
 {
     char name[PATH_MAX];
     absolute(folder, path, name);
-    RECORDED(below(name) ? of_name(name, AT_SYMLINK_NOFOLLOW) : 0, syscall(SYS_unlinkat, folder, path, flags),
+    RECORDED(below(name) ? of_name(name, AT_SYMLINK_NOFOLLOW) : 0,
+             inode && (flags & AT_REMOVEDIR) ? put_away(name, inode) : syscall(SYS_unlinkat, folder, path, flags),
              note_plain(UNLINK, inode, below(name), 0, 0))
 }
 int unlink(const char *path) { return removed(AT_FDCWD, path, 0); }

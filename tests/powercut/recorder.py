@@ -67,7 +67,8 @@ class Op:
     kind: Kind
     inode: int = 0
     path: str = ""
-    """Name below the recorded folder (the first of a rename); of a mark its text; of ``ALLOCATE`` the mode."""
+    """Name below the recorded folder (of a rename the old one); of ``MARK`` its text, of ``ALLOCATE`` the
+    mode."""
     other: str = ""
     """The new name of a rename; the name of an attribute."""
     data: bytes = b""

@@ -1,15 +1,17 @@
 """Cuts of a record, one after the other: each state is put into a folder, opened as a cache, and checked.
 
-``python -m tests.powercut.replay FOLDER --cuts N --seed S [--only CUT:STATE] [--break WHAT]``: FOLDER holds a
-`Record`. It is to be run by `Record.run_idle`, so that nothing waits for a disk. Prints one JSON object:
-how many cuts and states were checked, and what was wrong.
+``python -m tests.powercut.replay FOLDER --cuts N --seed S``: FOLDER holds a `Record`. `Record.run_idle` runs
+it so that nothing waits for a disk; by hand it runs without. Prints one JSON object: how many cuts and
+states were checked, and what was wrong. ``--only CUT:STATE`` makes one of these states again, and leaves it
+in FOLDER/state.
 
-The files of a state have the inode numbers that the record says: each is made of the very file that was
-recorded, which has a second name in `Record.keep` and gets the state's bytes. So nothing on the disk is mended for
-the check. Only in states with `State.reused` numbers are the rows of the index rewritten, as they would
-be had the file system given the number to that file in the first place: its bytes are put into the earlier file, and
-``objects.inode`` says so. A file that the check makes gets a number that no row ever had; that a
-new file is not taken for an earlier one of the same number is shown by other tests: it is empty.
+The files of a state have the inode numbers that the record says, which the cache compares with its rows:
+each is made of the very file that was recorded, which has a second name in `Record.keep` and gets the state's
+bytes. So nothing is mended for the check, the cache finds what a power cut would have left. Only in states
+with `State.reused` numbers the rows of the index are rewritten, to what they would be had the file system
+given that number to the file in the first place: the bytes go into the earlier file, and
+``objects.inode`` says so. A file that the check makes gets a number that no row has; that a new one is
+not taken for an earlier one is shown elsewhere (it is empty, and rows that speak of more are not believed).
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def materialise(state: State, keep: Path, folder: Path) -> None:
         (folder / path).mkdir(mode=0o700)
     sources = {inode: str(keep / str(state.reused.get(inode, inode))) for inode in state.files}
     for inode, file in state.files.items():
-        # Cut at the end, not at the beginning: ext4 writes a file that was emptied to the disk when it is closed.
+        # Cut at the end, not at the beginning: ext4 writes to the disk at once what was emptied first.
         fd = os.open(sources[inode], os.O_WRONLY)
         try:
             os.fchmod(fd, file.mode)
@@ -263,6 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Replay the power cuts of a record.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cuts", type=int, default=500)
+    parser.add_argument("--first", type=int, help="cut at each of so many operations instead")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--until", help="end only when a failure has this in it")
     parser.add_argument("--only", help="CUT:STATE of a failure: this one alone, and its folder stays")
@@ -277,6 +280,8 @@ def main() -> None:
         result = replay(record, ops, [cut], options.seed, numbers=[number])
     else:
         cuts = cuts_of(ops, options.cuts, random.Random(options.seed))
+        if options.first is not None:
+            cuts = list(range(1, options.first + 1))
         result = replay(record, ops, cuts, options.seed, until=options.until)
     json.dump({"ops": len(ops), **asdict(result)}, sys.stdout)
 

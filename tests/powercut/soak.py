@@ -1,7 +1,7 @@
 """Recording and replaying, as a whole; also a program, for as many cuts as one has time for.
 
-``python -m tests.powercut.soak --cuts 20000 --jobs 2`` makes record after record, each of another seed, and cuts each
-at a few hundred places. It fails when anything was wrong, and says how to look at it again.
+``python -m tests.powercut.soak --cuts 20000 --jobs 2`` makes record after record, each of another seed, and
+cuts each at a few hundred places. It fails when anything was wrong, and says how to look at it again.
 """
 
 from __future__ import annotations

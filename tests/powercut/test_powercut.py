@@ -1,6 +1,7 @@
 """A power cut at any point: no wrong byte is ever served, the index opens, and what was safe is still there.
 
-The model of what a cut may leave is in `tests.powercut.model`. ``make powercut`` does the same for 20,000 cuts.
+What a cut may leave is in `tests.powercut.model`. ``make powercut`` does the same for 20,000 cuts, and
+``POWERCUT_CUTS=…`` sets how many are made here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CUTS = int(os.environ.get("POWERCUT_CUTS", "500")) // len(SEEDS)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_power_cut_never_leaves_a_wrong_byte(seed: int) -> None:
-    """After a cut anywhere the cache opens, serves right bytes only, keeps what was safe, and fetches the rest."""
+    """After a cut anywhere the cache opens, serves right bytes only, and what was safe is still there."""
     with soak.workplace() as folder:
         made = soak.record(folder, seed)
         assert_same(made)
@@ -32,6 +33,14 @@ def test_a_power_cut_never_leaves_a_wrong_byte(seed: int) -> None:
     assert result["states"] == 2 * result["cuts"]
     assert result["reused"] > 0
     assert result["safe"] > 0
+
+
+def test_a_power_cut_while_the_index_is_made_leaves_one_that_opens() -> None:
+    """Nor does one in the first steps of a new cache, before there is anything in it."""
+    with soak.workplace() as folder:
+        made = soak.record(folder, 8)
+        result = soak.replay(made, 8, 0, "--first", "60")
+        assert not result["wrong"], soak.explain(made, 8, result)
 
 
 FOUND = {

@@ -1,9 +1,9 @@
 """A process that does with a cache all that can be done, to be recorded; run as a program.
 
-``python -m tests.powercut.workload FOLDER SEED SESSION STEPS``: opens the cache (or what the session before left of
-it), lists, fills in parts and out of order, completes, discards, drops, gives back, and ends by closing the cache or
-by dying in the middle of it. It leaves words in the record: what the origin had said, and what
-`Objects.sync` had promised to be safe.
+``python -m tests.powercut.workload FOLDER SEED SESSION STEPS``: opens the cache (or what the session before
+left of it), lists, fills in parts and out of order, completes, discards, drops, gives back, and ends by
+closing the cache or by dying in the middle of it. It leaves words in the record: what the origin had
+said, and what `Objects.sync` had promised to be safe.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Record:
         """Run a program to its end, recorded. Raises `AssertionError` with what it said when it fails."""
         self._run(command, {"POWERCUT_ROOT": str(self.root), "POWERCUT_KEEP": str(self.keep)})
         with self.log.open("ab") as log:
-            log.write(_HEAD.pack(Kind.EXIT, 0, 0, 0, 0, 0, 0, 0))
+            log.write(_pack(Op(Kind.EXIT)))
 
     def run_idle(self, command: Sequence[str | Path]) -> str:
         """Run a program that waits for no disk; what it printed. Raises as `run` does."""
@@ -134,9 +134,29 @@ class Record:
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
 
+    def begin(self, ops: Sequence[Op]) -> None:
+        """Have the record begin with what is in the folder already, as if it had been made and synced."""
+        self.log.write_bytes(b"".join(map(_pack, ops)))
+        self._begun.write_text(str(len(ops)))
+
+    @property
+    def begun(self) -> int:
+        """How many operations `begin` wrote: before these are over there was nothing to be cut."""
+        return int(self._begun.read_text()) if self._begun.exists() else 0
+
+    @property
+    def _begun(self) -> Path:
+        return self.folder / "begun"
+
     def read(self) -> list[Op]:
         """All that was recorded."""
         return list(_parse(self.log.read_bytes()))
+
+
+def _pack(op: Op) -> bytes:
+    path, other = op.path.encode(), op.other.encode()
+    head = _HEAD.pack(op.kind, len(path), len(other), 0, len(op.data), op.inode, op.offset, op.length)
+    return head + path + other + op.data
 
 
 def _parse(raw: bytes) -> Iterator[Op]:
@@ -144,7 +164,7 @@ def _parse(raw: bytes) -> Iterator[Op]:
     while at < len(raw):
         kind, path, other, _, data, inode, offset, length = _HEAD.unpack_from(raw, at)
         at += _HEAD.size
-        texts = raw[at : at + path + other].decode()
+        first, second = raw[at : at + path].decode(), raw[at + path : at + path + other].decode()
         at += path + other
-        yield Op(Kind(kind), inode, texts[:path], texts[path:], raw[at : at + data], offset, length)
+        yield Op(Kind(kind), inode, first, second, raw[at : at + data], offset, length)
         at += data

@@ -4,14 +4,6 @@
 it so that nothing waits for a disk; by hand it runs without. Prints one JSON object: how many cuts and
 states were checked, and what was wrong. ``--only CUT:STATE`` makes one of these states again, and leaves it
 in FOLDER/state.
-
-The files of a state have the inode numbers that the record says, which the cache compares with its rows:
-each is made of the very file that was recorded, which has a second name in `Record.keep` and gets the state's
-bytes. So nothing is mended for the check, the cache finds what a power cut would have left. Only in states
-with `State.reused` numbers the rows of the index are rewritten, to what they would be had the file system
-given that number to the file in the first place: the bytes go into the earlier file, and
-``objects.inode`` says so. A file that the check makes gets a number that no row has; that a new one is
-not taken for an earlier one is shown elsewhere (it is empty, and rows that speak of more are not believed).
 """
 
 from __future__ import annotations
@@ -19,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import random
 import shutil
 import sqlite3
@@ -29,7 +20,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -38,72 +28,14 @@ from cache.index import NAME
 from tests.cache.support import read_all
 from tests.powercut import world
 from tests.powercut.breaking import BROKEN
-from tests.powercut.model import Disk, State, Survival
+from tests.powercut.model import Disk, Survival
 from tests.powercut.recorder import BARRIERS, Kind, Op, Record
+from tests.powercut.remains import Told, materialise
 
 STATES = (*[Survival.SOME] * 3, Survival.NOTHING, Survival.METADATA, Survival.ALL)
 """What is looked at, as often as it stands here."""
 STOP = 3
 """So many wrong states are enough to look at."""
-
-
-@dataclass(slots=True)
-class Told:
-    """What the recorded program had said before the cut."""
-
-    listing: dict[str, int] = field(default_factory=world.first_listing)
-    safe: set[tuple[str, int]] = field(default_factory=set)
-    """Versions that were complete when `Objects.sync` had returned, and were not dropped since."""
-
-    def hear(self, op: Op) -> None:
-        words: dict[str, Any] = json.loads(op.path)
-        if "listing" in words:
-            self.listing = words["listing"]
-        if "safe" in words:
-            self.safe.update((name, version) for name, version in words["safe"])
-        if "dropped" in words:
-            name, version = words["dropped"]
-            self.safe.discard((name, version))
-
-
-# -- making a state ------------------------------------------------------------------------------
-
-
-def materialise(state: State, keep: Path, folder: Path) -> None:
-    """Make ``folder`` what ``state`` says, of the files in ``keep``."""
-    folder.mkdir(mode=0o700)
-    for path in state.folders:
-        (folder / path).mkdir(mode=0o700)
-    sources = {inode: str(keep / str(state.reused.get(inode, inode))) for inode in state.files}
-    for inode, file in state.files.items():
-        # Cut at the end, not at the beginning: ext4 writes to the disk at once what was emptied first.
-        fd = os.open(sources[inode], os.O_WRONLY)
-        try:
-            os.fchmod(fd, file.mode)
-            for name in os.listxattr(fd):
-                if name.startswith("user."):
-                    os.removexattr(fd, name)
-            for name, value in file.attributes.items():
-                os.setxattr(fd, name, value)
-            assert os.pwrite(fd, file.data, 0) == len(file.data)
-            os.ftruncate(fd, len(file.data))
-        finally:
-            os.close(fd)
-    for path, inode in state.names.items():
-        os.link(sources[inode], folder / path)
-    if state.reused:
-        _renumber(folder / NAME, state)
-
-
-def _renumber(index: Path, state: State) -> None:
-    if not index.exists():
-        return
-    with closing(sqlite3.connect(index)) as db, db:
-        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'objects'").fetchone():
-            db.executemany(
-                "UPDATE objects SET inode = ? WHERE inode = ?",
-                [(now, recorded) for recorded, now in state.reused.items()],
-            )
 
 
 # -- checking it ---------------------------------------------------------------------------------
@@ -177,9 +109,9 @@ class _Warnings(logging.Handler):
 # -- all cuts ------------------------------------------------------------------------------------
 
 
-def cuts_of(ops: Sequence[Op], count: int, rng: random.Random) -> list[int]:
-    """Where to cut: right before and after barriers and renames, and anywhere; sorted."""
-    everywhere = range(1, len(ops) + 1)
+def cuts_of(ops: Sequence[Op], begun: int, count: int, rng: random.Random) -> list[int]:
+    """Where to cut: right before and after barriers and changes of names, and anywhere; sorted."""
+    everywhere = range(begun + 1, len(ops) + 1)
     if count >= len(everywhere):
         return list(everywhere)
     near = {
@@ -187,7 +119,8 @@ def cuts_of(ops: Sequence[Op], count: int, rng: random.Random) -> list[int]:
         for at, op in enumerate(ops)
         if op.kind in BARRIERS or op.kind in (Kind.RENAME, Kind.UNLINK, Kind.SETXATTR)
         for after in (0, 1)
-    } - {0}
+        if at + after in everywhere
+    }
     chosen = set(rng.sample(sorted(near), min(len(near), count * 2 // 3)))
     chosen.update(rng.sample([at for at in everywhere if at not in chosen], count - len(chosen)))
     return sorted(chosen)
@@ -279,7 +212,7 @@ def main() -> None:
         cut, number = map(int, options.only.split(":"))
         result = replay(record, ops, [cut], options.seed, numbers=[number])
     else:
-        cuts = cuts_of(ops, options.cuts, random.Random(options.seed))
+        cuts = cuts_of(ops, record.begun, options.cuts, random.Random(options.seed))
         if options.first is not None:
             cuts = list(range(1, options.first + 1))
         result = replay(record, ops, cuts, options.seed, until=options.until)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.powercut.recorder import Record
+from tests.powercut.remains import go_on
 
 SESSIONS = 3
 """Processes, one after the other, that make a record: each finds what the one before left."""
@@ -56,11 +57,24 @@ def _can_hold(folder: Path) -> bool:
 
 
 def record(folder: Path, seed: int) -> Record:
-    """Record the work of some processes on one cache."""
+    """Record the work of some processes on one cache.
+
+    Of odd seeds all of them; of even ones those after a power cut in the work of the first ones.
+    """
     made = Record.new(folder)
     for session in range(SESSIONS):
-        made.run([*_module("workload"), made.root, str(seed), str(session), str(STEPS)])
+        _work(made, seed, session)
+    if seed % 2 == 0:
+        home = folder / "after"
+        home.mkdir()
+        made = go_on(made, home, seed)
+        for session in range(SESSIONS, SESSIONS + 2):
+            _work(made, seed, session)
     return made
+
+
+def _work(made: Record, seed: int, session: int) -> None:
+    made.run([*_module("workload"), made.root, str(seed), str(session), str(STEPS)])
 
 
 def replay(made: Record, seed: int, cuts: int, *more: str) -> dict[str, Any]:
@@ -107,9 +121,12 @@ def main() -> None:
     seeds = range(options.seed, options.seed + -(-options.cuts // EACH))
     cuts = states = failures = 0
     with workplace() as folder, ThreadPoolExecutor(options.jobs) as pool:
-        for one, these, wrong in pool.map(lambda seed: _one(folder, seed), seeds):
-            cuts, states, failures = cuts + one, states + these, failures + bool(wrong)
-            print(wrong or f"{cuts} cuts, {states} states", flush=True)
+        try:
+            for one, these, wrong in pool.map(lambda seed: _one(folder, seed), seeds):
+                cuts, states, failures = cuts + one, states + these, failures + bool(wrong)
+                print(wrong or f"{cuts} cuts, {states} states", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)  # what has not begun when this is interrupted
         assert not failures, f"{failures} records with wrong states are in {folder}"
 
 

@@ -7,7 +7,8 @@ What a cut may leave is in `tests.powercut.model`. ``make powercut`` does the sa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -38,9 +39,9 @@ def test_a_power_cut_never_leaves_a_wrong_byte(seed: int) -> None:
 def test_a_power_cut_while_the_index_is_made_leaves_one_that_opens() -> None:
     """Nor does one in the first steps of a new cache, before there is anything in it."""
     with soak.workplace() as folder:
-        made = soak.record(folder, 8)
-        result = soak.replay(made, 8, 0, "--first", "60")
-        assert not result["wrong"], soak.explain(made, 8, result)
+        made = soak.record(folder, 9)
+        result = soak.replay(made, 9, 0, "--first", "60")
+        assert not result["wrong"], soak.explain(made, 9, result)
 
 
 FOUND = {
@@ -54,23 +55,26 @@ FOUND = {
 
 
 @pytest.fixture(scope="module")
-def records() -> Iterator[list[tuple[int, Record]]]:
-    """A few records, as one may by chance not do what a mistake needs to show."""
+def record_of() -> Iterator[Callable[[int], Record]]:
+    """The record of a seed, made once."""
     with soak.workplace() as folder:
-        made = []
-        for seed in (5, 6, 7):
+
+        @cache
+        def made(seed: int) -> Record:
             home = folder / str(seed)
             home.mkdir()
-            made.append((seed, soak.record(home, seed)))
+            return soak.record(home, seed)
+
         yield made
 
 
 @pytest.mark.parametrize("mistake", BROKEN)
-def test_a_forgotten_barrier_is_found(records: list[tuple[int, Record]], mistake: str) -> None:
+def test_a_forgotten_barrier_is_found(record_of: Callable[[int], Record], mistake: str) -> None:
     """The check can fail: where barriers are left out of a record, it finds what that leaves."""
     seen: set[str] = set()
-    for seed, made in records:
-        result = soak.replay(made, seed, 400, "--break", mistake, "--until", FOUND[mistake])
+    # By chance one record may not do what a mistake needs to show.
+    for seed in (11, 13, 15, 17):
+        result = soak.replay(record_of(seed), seed, 400, "--break", mistake, "--until", FOUND[mistake])
         seen.update(wrong["failure"].splitlines()[-1] for wrong in result["wrong"])
         if any(FOUND[mistake] in line for line in seen):
             return

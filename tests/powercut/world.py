@@ -59,10 +59,13 @@ async def list_again(cache: Cache, listing: Listing) -> list[Node]:
 def nodes_of(cache: Cache) -> list[Node]:
     """Every file that the index knows, in all its versions: ids are given one after the other."""
     nodes: list[Node] = []
-    id_ = 1
-    while (node := cache.tree.node(id_)) is not None:
-        if node.kind is Kind.FILE:
-            nodes.append(node)
+    id_ = last = 1
+    while id_ < last + 50:  # some may be gone
+        node = cache.tree.node(id_)
+        if node is not None:
+            last = id_
+            if node.kind is Kind.FILE:
+                nodes.append(node)
         id_ += 1
     return nodes
 

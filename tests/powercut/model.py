@@ -322,19 +322,19 @@ class Disk:
         spare = [(inode, file) for inode, file in self._files.items() if inode not in there]
         reused: dict[int, int] = {}
         for path, inode in sorted(names.items()):
+            if _of_index(path) or inode in reused:
+                continue
             made = self._files[inode].made
-            fit = [(old, file) for old, file in spare if file.gone is not None and file.gone <= made]
+            fit = [
+                (old, file)
+                for old, file in spare
+                if file.gone is not None and file.gone <= made and old not in reused.values()
+            ]
             same = [old for old, file in fit if _stem(file.last_name) == _stem(path)]
-            pool = (
-                same
-                if same and rng.random() < 0.5
-                else [old for old, _ in fit]
-                if rng.random() < 0.05
-                else []
-            )
-            pool = [old for old in pool if old not in reused.values()]
-            if pool and not _of_index(path) and inode not in reused:  # the index is nobody's object
-                reused[inode] = rng.choice(pool)
+            if same and rng.random() < 0.5:
+                reused[inode] = rng.choice(same)
+            elif fit and rng.random() < 0.05:
+                reused[inode] = rng.choice(fit)[0]
         return reused
 
 

@@ -10,7 +10,7 @@ c_sources := $(shell find mirror/keeper -name '*.c' -o -name '*.h')
 # Mounting takes root; without it the tests run through sudo.
 as_root := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help venv demo test check bench sanitize clean
+.PHONY: help venv demo test check bench sanitize powercut clean
 
 help:
 	@echo 'make demo      mount a sample data set, read it cold and warm, show the difference'
@@ -18,6 +18,7 @@ help:
 	@echo 'make check     lint, check types, build the C part with warnings as errors'
 	@echo 'make bench     measure against native files and curl; writes bench.json'
 	@echo 'make sanitize  run the C part under AddressSanitizer and ThreadSanitizer'
+	@echo 'make powercut  simulate 20,000 power cuts (make test: 500)'
 	@echo 'make venv      only install'
 	@echo 'make clean     remove what was built'
 
@@ -56,6 +57,9 @@ bench: .venv/.installed
 
 sanitize: .venv/.installed
 	$(as_root) $(bin)/python -m pytest tests/channel $(ARGS)
+
+powercut: .venv/.installed
+	$(bin)/python -m tests.powercut.soak --jobs $(JOBS) $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info bench.json .mypy_cache .pytest_cache .ruff_cache .hypothesis

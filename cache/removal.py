@@ -82,6 +82,7 @@ class Removal:
                 taken.append((node, paths))
             if not taken:
                 return []
+            # Noted first: what is freed goes to the claim of this process, which then exists.
             self._space.about_to_remove([node.id for node, _ in taken])
             for _, paths in taken:
                 unlink(paths.final)
@@ -129,6 +130,7 @@ class Removal:
             if row is None and final is None:
                 unlink(paths.part)  # bytes that no row names
             elif row is not None and final is None and not part:
+                self._space.about_to_remove([node.id])
                 self._forget([node.id], ghosts=False)
                 unlink(paths.part)
             elif row is not None:

@@ -162,5 +162,6 @@ def _stats(engine: Engine, filesystem: FileSystem) -> dict[str, int | bool]:
     counters["bytes_fetched"] = engine.fetcher.bytes_fetched
     counters["remote_requests"] = engine.remote.requests
     counters["fills_running"] = engine.fetcher.running
+    counters["evicted"] = engine.cache.objects.eviction.evicted
     counters["origin_down"] = engine.namespace.health.down
     return counters

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import trio
 
-from cache import CacheError
-from mirror.errors import MirrorError, SetupError
+from cache import BadPattern, CacheError
+from mirror.errors import MirrorError, SetupError, UsageError
 
 T = TypeVar("T")
 
@@ -18,7 +18,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
     """Run ``work``; returns the signal instead when one stopped it.
 
     Raises:
-        MirrorError: what the work raised; a `CacheError` becomes a `SetupError`.
+        MirrorError: what the work raised; a `CacheError` becomes a `SetupError`, a `BadPattern` a
+            `UsageError`.
     """
     outcome: list[T | MirrorError | signal.Signals] = []
 
@@ -39,6 +40,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
                 outcome.append(error)
             except CacheError as error:
                 outcome.append(SetupError(str(error)))
+            except BadPattern as error:
+                outcome.append(UsageError(str(error)))
             nursery.cancel_scope.cancel()
 
     trio.run(main)

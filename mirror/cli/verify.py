@@ -78,7 +78,6 @@ def verify(
         raise UsageError("name a SOURCE, or --all for every source of the cache")
     if deadline <= 0:
         raise UsageError("--deadline must be above 0")
-    from cache import BadPattern
     from mirror.cli.running import run
     from mirror.remotes import canonical
     from mirror.verify import verify as check
@@ -96,10 +95,7 @@ def verify(
             refetch=not no_refetch,
             report=report,
         )
-        try:
-            outcome = run(work)
-        except BadPattern as error:
-            raise UsageError(str(error)) from error
+        outcome = run(work)
     if isinstance(outcome, signal.Signals):
         click.echo("mirror: stopped; what was checked until then is noted", err=True)
         sys.exit(128 + outcome)

@@ -1,4 +1,4 @@
-"""Opens that race with fills, seals, evictions and fills anew: no error, no wrong byte, never over the limit."""
+"""Opens that race with fills, evictions and fills anew: no error, no wrong byte, never over the limit."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from cache.model import Node
 from cache.pins import Pins
 from cache.policy import Move, Queue, Resident
 from cache.recalls import POLL_SECONDS, Recalls
-from cache.removal import Removal
+from cache.removal import Removal, Removed
 from cache.space import Short, Space, min_total, no_room
 from cache.tree import Tree
 from cache.writer import Writer, result_of
@@ -117,6 +117,35 @@ class Eviction:
         async with self._turn:
             return await self._free(size, None)
 
+    async def shrink(self) -> int:
+        """Evict what is more than the limits allow, as far as it may go; returns how many bytes were freed.
+
+        They are over when they were lowered, or others have filled the disk.
+        """
+        freed = 0
+        while (now := self._space.room()).left < 0:
+            async with self._turn:
+                more = await self._free(-now.left, Short(-now.left, now))
+            if not more:
+                break
+            freed += more
+            # What was freed is in the claim of this process, where it could be taken again at once.
+            await self._space.given_back()
+        return freed
+
+    async def evict(self, nodes: Sequence[Node], *, rounds: int = RECALL_ROUNDS) -> list[Removed]:
+        """Evict these objects; those that are in use or being filled stay. Returns those that went.
+
+        Args:
+            nodes: whose objects.
+            rounds: 1: try once. More: ask whoever has them idle to let go, and try so often,
+                `POLL_SECONDS` apart.
+
+        Raises:
+            CacheFull, CacheBroken: the index failed.
+        """
+        return await self._evict_some(nodes, rounds, until_any=False)
+
     async def _free(self, need: int, short: Short | None) -> int:
         if await trio.to_thread.run_sync(self._settle_the_dead) and short is not None:
             return 1  # the dead may have had what is missing: ask again
@@ -134,26 +163,29 @@ class Eviction:
         return freed
 
     async def _evict(self, nodes: Sequence[Node], busy: set[int]) -> int:
-        """Evict what can be; the others are added to ``busy``. Returns bytes freed."""
+        """Evict some of these; the others are added to ``busy``. Returns bytes freed."""
+        removed = await self._evict_some(nodes, RECALL_ROUNDS, until_any=True)
+        gone = {each.node for each in removed}
+        busy |= {node.id for node in nodes if node.id not in gone}
+        return sum(each.freed for each in removed)
+
+    async def _evict_some(self, nodes: Sequence[Node], rounds: int, *, until_any: bool) -> list[Removed]:
         held_here = await self.let_go([node.id for node in nodes])
-        busy |= held_here
         left = [node for node in nodes if node.id not in held_here]
-        freed = 0
-        for attempt in range(RECALL_ROUNDS):
-            removed = await trio.to_thread.run_sync(partial(self._removal.remove, left, ghosts=True))
-            gone = {each.node for each in removed}
-            bytes_ = sum(each.freed for each in removed)
+        removed: list[Removed] = []
+        for attempt in range(rounds):
+            more = await trio.to_thread.run_sync(partial(self._removal.remove, left, ghosts=True))
+            removed += more
+            gone = {each.node for each in more}
             self.evicted += len(gone)
-            self.evicted_bytes += bytes_
-            freed += bytes_
+            self.evicted_bytes += sum(each.freed for each in more)
             left = [node for node in left if node.id not in gone]
-            if not left or freed:
+            if not left or attempt == rounds - 1 or (until_any and any(each.freed for each in removed)):
                 break
             if attempt == 0:
                 await trio.to_thread.run_sync(self._recalls.ask, [node.id for node in left])
             await trio.sleep(POLL_SECONDS)
-        busy |= {node.id for node in left}
-        return freed
+        return removed
 
     # -- in a thread -------------------------------------------------------------------------
 

@@ -349,6 +349,10 @@ class Objects:
         """Evict objects that take ``size`` bytes or more; returns how many bytes were freed."""
         return await self.eviction.free(size)
 
+    async def shrink(self) -> int:
+        """Evict what is more than the limits allow; returns how many bytes were freed."""
+        return await self.eviction.shrink()
+
     async def drop(self, node: Node) -> None:
         """Remove an object, complete or not, unless somebody is filling it.
 
@@ -364,9 +368,10 @@ class Objects:
 
     def settle_the_dead(self) -> int:
         """Count what processes wrote that died; returns how many there were. Blocks."""
-        return self._space.settle_the_dead(self._settle)
+        return self._space.settle_the_dead(self.settle)
 
-    def _settle(self, id_: int) -> None:
+    def settle(self, id_: int) -> None:
+        """Make the row of a node's object what its files are, when nobody is known to write it. Blocks."""
         node = self._tree_behind.node(id_)
         if node is None:
             return

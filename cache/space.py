@@ -105,10 +105,10 @@ class Space:
         """Let the disk be the only limit."""
         await self._writer.run(lambda db: db.execute("UPDATE space SET cache_size = NULL"))
 
-    def room(self) -> Room:
-        """What the limits leave now. Raises `CacheBroken`."""
+    def room(self, limits: Limits | None = None) -> Room:
+        """What the limits leave now; others than those that are set may be tried. Raises `CacheBroken`."""
         occupied, claimed = self._reader.one(_SUMS) or (0, 0)
-        return room(self.limits(), self._disk(), occupied, claimed)
+        return room(limits or self.limits(), self._disk(), occupied, claimed)
 
     def _disk(self) -> Disk:
         try:
@@ -227,6 +227,11 @@ class Space:
                 self._takers.discard(held)
                 self._allotted -= held.allotted - held.counted
             held.allotted = held.counted
+
+    async def given_back(self) -> None:
+        """`give_back`, and wait until others can have it."""
+        self.give_back()
+        await self._writer.run(lambda _: None)
 
     def give_back(self) -> None:
         """Give back what is spare, but a step while there are fills. Never waits."""

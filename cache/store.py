@@ -16,6 +16,7 @@ from cache.objects import Hands, Objects
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.space import Space
+from cache.survey import Survey
 from cache.tree import Tree
 from cache.writer import Writer
 
@@ -30,6 +31,7 @@ class Cache:
         self.space = hands.space
         self.pins = hands.pins
         self.recalls = hands.recalls
+        self.survey = Survey(hands.tree_behind, hands.behind, hands.pins)
 
     @classmethod
     @asynccontextmanager

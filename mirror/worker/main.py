@@ -27,6 +27,7 @@ import trio
 
 from cache import CacheError
 from mirror.background import background
+from mirror.budget import apply_limits
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
@@ -35,6 +36,7 @@ from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
+from mirror.worker.housekeeping import keep_house
 from mirror.worker.kernel import Kernel
 from mirror.worker.references import ByReference
 from mirror.worker.watch import Watch
@@ -93,6 +95,8 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         ) as engine,
         background() as nursery,
     ):
+        if generation == 0:
+            await apply_limits(engine.cache, config.cache_size, config.min_free)
         warning = await engine.namespace.check_source() if generation == 0 else None
         watch = Watch(engine.namespace, config.ttl, kernel.forget_folder)
         kernel.namespace = engine.namespace
@@ -113,6 +117,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
         nursery.start_soon(watch.run)
         nursery.start_soon(kernel.run)
+        nursery.start_soon(keep_house, engine.cache)
         supervisor.prepared(warning)
         with trio.CancelScope() as serving:
             nursery.start_soon(_answer, supervisor, engine, filesystem, serving)

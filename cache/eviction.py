@@ -20,7 +20,7 @@ from cache.errors import CacheError
 from cache.held import Held
 from cache.index import Reader
 from cache.model import Node
-from cache.pins import Pins
+from cache.pins import Pins, unqueue
 from cache.policy import Move, Queue, Resident
 from cache.recalls import POLL_SECONDS, Recalls
 from cache.removal import Removal, Removed
@@ -89,6 +89,7 @@ class Eviction:
         self._writer = writer
         self._settle_the_dead = settle_the_dead
         self._turn = trio.Lock()
+        self._looked_at_pinned = False
 
     async def reserve(self, held: Held, size: int) -> None:
         """Make sure that an object may have ``size`` bytes.
@@ -158,7 +159,12 @@ class Eviction:
                 break
             nodes = await trio.to_thread.run_sync(self._chosen, wanted - freed, capacity, busy)
             if not nodes:
-                break
+                if self._looked_at_pinned:
+                    break
+                # A run that was killed may have left aside what it spared (`Pins.sparing`).
+                self._looked_at_pinned = True
+                await self._writer.run(unqueue)
+                continue
             freed += await self._evict(nodes, busy)
         return freed
 

@@ -24,7 +24,7 @@ _ALL = "SELECT pins.source, nodes.name, pattern, pinned_at FROM pins JOIN nodes 
 _UNPIN = """
     UPDATE objects SET queue = 1,
         position = position + (SELECT coalesce(max(position), 0) FROM objects WHERE queue = 1)
-    WHERE queue = 2 AND node IN (SELECT id FROM nodes WHERE source = ?)
+    WHERE queue = 2 AND (?1 = 0 OR node IN (SELECT id FROM nodes WHERE source = ?1))
 """
 
 
@@ -115,8 +115,8 @@ class Pins:
         return self._read[1]
 
 
-def unqueue(db: sqlite3.Connection, source: int) -> None:
-    """Let eviction look again at what it had put aside as pinned."""
+def unqueue(db: sqlite3.Connection, source: int = 0) -> None:
+    """Let eviction look again at what it had put aside as pinned, of one source or (0) of all."""
     db.execute(_UNPIN, (source,))
 
 

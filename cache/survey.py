@@ -40,7 +40,8 @@ _FOLDER = f"""
 """  # noqa: S608
 _OBJECTS = f"""
     SELECT {_NODE}, {_STATE} FROM objects JOIN nodes ON nodes.id = objects.node
-    WHERE objects.node > ?1 AND (?2 = 0 OR nodes.source = ?2) ORDER BY objects.node LIMIT ?3
+    WHERE objects.node > ?1 AND (?2 = 0 OR nodes.source = ?2) AND nodes.current < ?3
+    ORDER BY objects.node LIMIT ?4
 """  # noqa: S608
 _HOLDING = """
     WITH RECURSIVE up (id) AS (
@@ -157,10 +158,10 @@ class Survey:
         """The folders of a source below which anything is cached."""
         return {row[0] for row in self._reader.all(_HOLDING, source)}
 
-    def objects(self, source: int = 0) -> Iterator[tuple[str, Surveyed]]:
+    def objects(self, source: int = 0, *, past_only: bool = False) -> Iterator[tuple[str, Surveyed]]:
         """Every object of a source (0: of all), those of past versions too, each with its path."""
         after = 0
-        while rows := self._reader.all(_OBJECTS, after, source, PAGE):
+        while rows := self._reader.all(_OBJECTS, after, source, 1 if past_only else 2, PAGE):
             folders: dict[int, str] = {}
             for row in rows:
                 found = _surveyed(row)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from cache import Kind, Node
+from cache import Cache, Kind, Node
 from cache.errors import BadPattern
 from cache.patterns import Patterns
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import MirrorError, SetupError, UsageError
 from mirror.namespace import Namespace
 
 Found = Callable[[str, Node], Awaitable[None]]
@@ -30,6 +30,18 @@ def read_patterns(patterns: Sequence[str]) -> Patterns:
         return Patterns(patterns)
     except BadPattern as exc:
         raise UsageError(str(exc)) from exc
+
+
+def root_of(cache: Cache, source: str) -> Node:
+    """The root of a canonical source that the cache has seen.
+
+    Raises:
+        SetupError: it has not.
+    """
+    root = cache.tree.child(0, source)
+    if root is None:
+        raise SetupError(f"never seen in this cache: {source} ('mirror du' lists the sources of a cache)")
+    return root
 
 
 async def walk(

@@ -7,8 +7,12 @@ sudden effect.
 from __future__ import annotations
 
 import signal
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+import click
 
 from mirror.errors import MirrorError, SetupError
 
@@ -27,7 +31,7 @@ def interruptible(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
 
     results: list[T] = []
     stopped: list[signal.Signals] = []
-    failed: list[MirrorError] = []
+    failed: list[Exception] = []
 
     async def stop_at_signal(scope: trio.CancelScope) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -42,10 +46,10 @@ def interruptible(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
             nursery.start_soon(stop_at_signal, nursery.cancel_scope)
             try:
                 results.append(await work())
-            except MirrorError as error:
-                failed.append(error)
             except CacheError as error:
                 failed.append(SetupError(str(error)))
+            except Exception as error:  # noqa: BLE001 - raised again outside, where it is no group
+                failed.append(error)
             nursery.cancel_scope.cancel()
 
     trio.run(run)
@@ -56,3 +60,28 @@ def interruptible(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
     if stopped:
         return stopped[0]
     raise MirrorError("the run ended without a result")
+
+
+def finished(outcome: T | signal.Signals, said: str = "stopped") -> T:
+    """The result of `interruptible`; when a signal stopped it, says so and ends with its exit code."""
+    if isinstance(outcome, signal.Signals):
+        click.echo(f"mirror: {said}", err=True)
+        sys.exit(128 + outcome)
+    return outcome
+
+
+class Ticker:
+    """Says on standard error how far a long work is, at most every `INTERVAL` seconds."""
+
+    INTERVAL = 5.0
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._last = time.monotonic()
+        self._quiet = quiet
+
+    def say(self, line: Callable[[], str]) -> None:
+        """Print ``line()`` when it is time."""
+        now = time.monotonic()
+        if not self._quiet and now - self._last >= self.INTERVAL:
+            self._last = now
+            click.echo(line(), err=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from cache import CacheError
+from cache import CacheError, Changes
 from mirror.background import background
 from mirror.budget import apply_limits
 from mirror.engine import Engine, open_engine
@@ -36,7 +36,7 @@ from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
-from mirror.worker.housekeeping import keep_house
+from mirror.worker.housekeeping import PinnedFiles, keep_house, say_served
 from mirror.worker.kernel import Kernel
 from mirror.worker.references import ByReference
 from mirror.worker.watch import Watch
@@ -82,6 +82,12 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
     """Open everything, report *prepared*, and serve until the FUSE socket ends."""
     config, generation = assignment.config, assignment.generation
     kernel = Kernel(registrar)
+    pinned = PinnedFiles()
+
+    def changed(changes: Changes) -> None:
+        kernel.changed(changes)
+        pinned.changed(changes)
+
     late = min(max(LATE, config.ttl), LATEST)
     async with (
         open_engine(
@@ -90,11 +96,12 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             ttl=config.ttl,
             deadline=config.deadline,
             completed=kernel.register,
-            on_change=kernel.changed,
+            on_change=changed,
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
         ) as engine,
         background() as nursery,
     ):
+        await nursery.start(say_served, engine.cache)
         if generation == 0:
             await apply_limits(engine.cache, config.cache_size, config.min_free)
         warning = await engine.namespace.check_source() if generation == 0 else None
@@ -118,6 +125,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         nursery.start_soon(watch.run)
         nursery.start_soon(kernel.run)
         nursery.start_soon(keep_house, engine.cache)
+        nursery.start_soon(pinned.run, engine)
         supervisor.prepared(warning)
         with trio.CancelScope() as serving:
             nursery.start_soon(_answer, supervisor, engine, filesystem, serving)

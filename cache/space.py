@@ -58,11 +58,11 @@ class Short:
 
 
 def footprint(size: int) -> int:
-    """Bytes of disk that a file of ``size`` bytes takes at most: whole blocks, and one that describes them.
+    """Bytes of disk that a file of ``size`` bytes takes at most: whole blocks, and two that describe them.
 
-    A file that comes in many pieces has an index of its blocks, for which a part in 2048 is ample.
+    One of those is the inode, the other holds its identity. A file that comes in many pieces has an index of its blocks, for which a part in 2048 is ample.
     """
-    return -(-size // BLOCK) * BLOCK + BLOCK + size // 2048
+    return -(-size // BLOCK) * BLOCK + 2 * BLOCK + size // 2048
 
 
 def min_total(held: Held, size: int) -> int:

@@ -28,11 +28,10 @@ _CACHED = """
 """
 _STATE = f"objects.sealed_at IS NOT NULL, {_CACHED}, coalesce(objects.occupied, 0), objects.used_at"
 _STATES = 4
-# As `cache.space.footprint`; of a complete file what it does take.
+# As `cache.space.footprint`.
 _ROOM = f"""
-    CASE WHEN objects.sealed_at IS NOT NULL THEN objects.occupied
-         WHEN nodes.size IS NULL THEN coalesce(objects.occupied, 0)
-         ELSE (nodes.size + {BLOCK - 1}) / {BLOCK} * {BLOCK} + {BLOCK} + nodes.size / 2048 END
+    CASE WHEN nodes.size IS NULL THEN coalesce(objects.occupied, 0)
+         ELSE (nodes.size + {BLOCK - 1}) / {BLOCK} * {BLOCK} + {2 * BLOCK} + nodes.size / 2048 END
 """
 _FOLDER = f"""
     SELECT {_NODE}, {_STATE} FROM nodes LEFT JOIN objects ON objects.node = nodes.id
@@ -107,7 +106,7 @@ class Tally:
     bytes: int = 0
     """Of the sizes that are known."""
     room: int = 0
-    """Bytes of disk that they take when they are complete."""
+    """Bytes of disk that they take at most when they are complete."""
     cached_files: int = 0
     """Complete ones."""
     cached_bytes: int = 0

@@ -41,8 +41,8 @@ async def apply_limits(cache: Cache, cache_size: str | None, min_free: str | Non
     pinned = await trio.to_thread.run_sync(cache.survey.pinned)
     if pinned.room > would.capacity:
         raise DoesNotFit(
-            f"{pinned.room:,} bytes are pinned in {pinned.files:,} files, and the cache could hold only "
-            f"{would.capacity:,}{_why(would)}: unpin some ('mirror pins' shows them), or allow more"
+            f"what is pinned takes {pinned.room:,} bytes ({_files(pinned.files)}), and the cache could hold "
+            f"only {would.capacity:,}{_why(would)}: unpin some ('mirror pins' shows them), or allow more"
         )
     if cache_size == NO_LIMIT:
         await cache.space.unset_cache_size()
@@ -91,7 +91,7 @@ class Budget:
         other = max(0, self._pinned - self._counted_twice)
         beside = f", and {other:,} more are pinned otherwise" if other else ""
         raise DoesNotFit(
-            f"what matches takes {self._wanted:,} bytes or more ({self._files:,} files so far){beside}; the "
+            f"what matches takes {self._wanted:,} bytes or more ({_files(self._files)} so far){beside}; the "
             f"cache may hold {now.capacity:,}{_why(now)}: name fewer files by narrower patterns, or allow "
             f"more by --cache-size or --min-free"
         )
@@ -99,6 +99,10 @@ class Budget:
     @property
     def _total(self) -> int:
         return max(self._pinned - self._counted_twice, 0) + self._wanted
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file" if count == 1 else f"{count:,} files"
 
 
 def _why(now: Room) -> str:

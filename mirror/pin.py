@@ -7,7 +7,6 @@ run: stopped, it goes on where it was, for the pins stay.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from mirror.errors import DoesNotFit, MirrorError
 from mirror.limits import raise_descriptor_limit
 from mirror.selection import read_patterns, walk
 from mirror.warm import REPORT_INTERVAL, WARM_TTL, Progress, Summary, fetch
-
-log = logging.getLogger(__name__)
 
 
 async def pin(
@@ -63,9 +60,7 @@ async def pin(
     wanted = read_patterns(patterns)
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:
-        offline = await engine.namespace.check_source()
-        if offline is not None:
-            log.warning("%s", offline)
+        await engine.namespace.check_source()
         listing = _Listing(engine, wanted, report)
         async with background() as nursery:
             nursery.start_soon(listing.report_now_and_then)
@@ -114,8 +109,8 @@ class _Listing:
                     self.summary.refused = str(exc)
                     nursery.cancel_scope.cancel()
 
-            async def ask() -> None:
-                async with asked.clone() as mine:
+            async def ask(mine: trio.MemoryReceiveChannel[tuple[str, Node]]) -> None:
+                async with mine:
                     async for path, node in mine:
                         try:
                             node = await self._engine.namespace.fresh(node)  # noqa: PLW2901 - the same, with more known
@@ -132,10 +127,10 @@ class _Listing:
                     count(path, node.size)
                     await trio.lowlevel.checkpoint()
 
-            asked = receive
             for _ in range(jobs):
-                nursery.start_soon(ask)
-            async with send, receive:
+                nursery.start_soon(ask, receive.clone())
+            receive.close()
+            async with send:
                 await walk(self._engine.namespace, self._patterns, found, self._failed)
         if self.summary.refused is None:
             self.summary.listing = False

@@ -97,7 +97,9 @@ def lines(usage: Usage) -> list[str]:
     size = "none" if limits.cache_size is None else shown(str(limits.cache_size))
     free = "5% (the default)" if limits.min_free is None else shown(str(limits.min_free))
     claimed = f", {human.size(room.claimed)} claimed by what is being fetched" if room.claimed else ""
-    left = f"{human.size(room.left)}" if room.left >= 0 else f"none: over by {human.size(-room.left)}"
+    left = human.size(room.left) if room.left >= 0 else f"none: over by {human.size(-room.left)}"
+    if room.disk_is_short and (room.left < 0 or limits.cache_size is not None):
+        left += ", as the file system has no more"
     return [
         *human.table(rows),
         "",
@@ -107,7 +109,7 @@ def lines(usage: Usage) -> list[str]:
                 ("cache size", f"{size} (so it may hold {human.size(room.capacity)})"),
                 ("stays free", free),
                 ("taken", f"{human.size(room.occupied)}{claimed}"),
-                ("room left", left + (", as the file system has no more" if room.disk_is_short else "")),
+                ("room left", left),
                 ("index", human.size(usage.index_bytes)),
             ],
             frozenset({0, 1}),

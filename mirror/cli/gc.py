@@ -115,7 +115,7 @@ def lines(got: Collected, logs: int, log_bytes: int, *, dry_run: bool) -> list[s
         (logs, f"{human.count(logs, 'old log')}", log_bytes),
         (got.missing, f"{human.count(got.missing, 'row')} of objects whose files are gone", None),
         (got.nodes or 0, f"{human.count(got.nodes or 0, 'name')} of versions long past", None),
-        (got.recalls + got.ghosts, f"{human.count(got.recalls + got.ghosts, 'note')} that are stale", None),
+        (got.recalls + got.ghosts, f"{human.count(got.recalls + got.ghosts, 'stale note')}", None),
     ]
     if files is not None:
         said.insert(

@@ -214,7 +214,7 @@ class Sweep:
     def _remove(self, keys: Sequence[bytes], swept: Swept, *, dry_run: bool) -> None:
         """Remove files whose version no row names: of another index, or of a version long forgotten."""
         with ExitStack() as stack:
-            leased: dict[bytes, Paths] = {}
+            leased: dict[bytes, tuple[Paths, Lease]] = {}
             for key in keys:
                 paths = self._names.of(key)
                 if dry_run:
@@ -225,15 +225,17 @@ class Sweep:
                     swept.busy += 1
                     continue
                 stack.callback(lease.release)
-                leased[key] = paths
+                leased[key] = paths, lease
             # A version may have become known before the lease was ours, but not have been begun since.
             named = self._nodes(list(leased)) if leased else {}
-            for key, paths in leased.items():
+            for key, (paths, lease) in leased.items():
                 fd = open_read(paths.final)
                 if fd is not None:
                     stack.callback(os.close, fd)
                 if key in named or (fd is not None and not alone(fd)):
                     swept.busy += 1
+                    if not lease.size:
+                        unlink(paths.part)  # it is ours
                     continue
                 freed = _taken(paths)
                 unlink(paths.final)

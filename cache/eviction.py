@@ -20,10 +20,10 @@ from cache.errors import CacheError
 from cache.held import Held
 from cache.index import Reader
 from cache.model import Node
-from cache.pins import Pins
+from cache.pins import Pins, unqueue
 from cache.policy import Queue, Resident
 from cache.recalls import POLL_SECONDS, Recalls
-from cache.removal import Removal
+from cache.removal import Removal, Removed
 from cache.space import Short, Space, min_total, no_room
 from cache.tree import Tree
 from cache.writer import Writer, result_of
@@ -86,6 +86,7 @@ class Eviction:
         self._settle_the_dead = settle_the_dead
         self._sync = sync
         self._turn = trio.Lock()
+        self._looked_at_pinned = False
 
     async def reserve(self, held: Held, size: int) -> None:
         """Make sure that an object may have ``size`` bytes.
@@ -114,6 +115,44 @@ class Eviction:
         async with self._turn:
             return await self._free(size, None)
 
+    async def shrink(self) -> int:
+        """Evict what is more than the limits allow, as far as it may go; returns how many bytes were freed.
+
+        They are over when they were lowered, or others have filled the disk.
+        """
+        freed = 0
+        while (now := self._space.room()).left < 0:
+            async with self._turn:
+                more = await self._free(-now.left, Short(-now.left, now))
+            if not more:
+                break
+            freed += more
+            # What was freed is in the claim of this process, where it could be taken again at once.
+            await self._space.given_back()
+        return freed
+
+    async def evict(self, nodes: Sequence[Node], *, rounds: int = RECALL_ROUNDS) -> list[Removed]:
+        """Evict these objects; those that are in use or being filled stay. Returns those that went.
+
+        Args:
+            nodes: whose objects.
+            rounds: 1: try once. More: ask whoever has them idle to let go, and try so often,
+                `POLL_SECONDS` apart.
+
+        Raises:
+            CacheFull, CacheBroken: the index failed.
+        """
+        left = await self._let_go(nodes)
+        removed = await self._remove(left)
+        for attempt in range(1, rounds):
+            if not left:
+                break
+            if attempt == 1:
+                await trio.to_thread.run_sync(self._recalls.ask, [node.id for node in left])
+            await trio.sleep(POLL_SECONDS)
+            removed += await self._remove(left)
+        return removed
+
     async def _free(self, need: int, short: Short | None) -> int:
         if await trio.to_thread.run_sync(self._settle_the_dead) and short is not None:
             return 1  # the dead may have had what is missing: ask again
@@ -135,11 +174,15 @@ class Eviction:
                 # What was completed a moment ago is no object of the index yet, and may go as well.
                 await self._sync()
                 synced = True
+                if not self._looked_at_pinned:
+                    # A run that was killed may have left aside what it spared (`Pins.sparing`).
+                    self._looked_at_pinned = True
+                    await self._writer.run(unqueue)
         for _ in range(RECALL_ROUNDS):
             if freed >= need or not recalled:
                 break
             await trio.sleep(POLL_SECONDS)
-            freed += await self._remove(recalled)
+            freed += _freed(await self._remove(recalled))
         return freed
 
     async def _evict(self, nodes: Sequence[Node], busy: set[int], recalled: list[Node]) -> int:
@@ -148,26 +191,30 @@ class Eviction:
         The others are added to ``busy``; those that another process has, also to ``recalled``: it is asked
         to let them go, and needs a moment for that.
         """
-        held_here: set[int] = set()
-        for holder in self.holders:
-            held_here |= await holder([node.id for node in nodes])
-        left = [node for node in nodes if node.id not in held_here]
-        freed = await self._remove(left)
-        busy |= held_here | {node.id for node in left}
+        left = await self._let_go(nodes)
+        busy |= {node.id for node in nodes} - {node.id for node in left}
+        freed = _freed(await self._remove(left))
         if left:
+            busy |= {node.id for node in left}
             await trio.to_thread.run_sync(self._recalls.ask, [node.id for node in left])
             recalled += left
         return freed
 
-    async def _remove(self, nodes: list[Node]) -> int:
-        """Remove objects, and from the list those that went. Returns bytes freed."""
+    async def _let_go(self, nodes: Sequence[Node]) -> list[Node]:
+        """Let go of what this process has at hand; returns those that nobody has open here."""
+        busy: set[int] = set()
+        for holder in self.holders:
+            busy |= await holder([node.id for node in nodes])
+        return [node for node in nodes if node.id not in busy]
+
+    async def _remove(self, nodes: list[Node]) -> list[Removed]:
+        """Remove objects, and from the list those that went."""
         removed = await trio.to_thread.run_sync(partial(self._removal.remove, list(nodes), ghosts=True))
         gone = {each.node for each in removed}
-        bytes_ = sum(each.freed for each in removed)
         self.evicted += len(gone)
-        self.evicted_bytes += bytes_
+        self.evicted_bytes += _freed(removed)
         nodes[:] = [node for node in nodes if node.id not in gone]
-        return bytes_
+        return removed
 
     # -- in a thread -------------------------------------------------------------------------
 
@@ -214,3 +261,7 @@ class Eviction:
             self._writer.submit(work).result()
         except CacheError as exc:
             log.info("what is pinned stays where it is for now: %s", exc)
+
+
+def _freed(removed: Sequence[Removed]) -> int:
+    return sum(each.freed for each in removed)

@@ -375,6 +375,10 @@ class Objects:
         for node, at in opens:
             self._durability.used(node, at)
 
+    async def shrink(self) -> int:
+        """Evict what is more than the limits allow; returns how many bytes were freed."""
+        return await self.eviction.shrink()
+
     async def drop(self, node: Node) -> None:
         """Remove an object, complete or not, unless somebody is filling it.
 
@@ -390,9 +394,10 @@ class Objects:
 
     def settle_the_dead(self) -> int:
         """Count what processes wrote that died; returns how many there were. Blocks."""
-        return self._space.settle_the_dead(self._settle)
+        return self._space.settle_the_dead(self.settle)
 
-    def _settle(self, id_: int) -> None:
+    def settle(self, id_: int) -> None:
+        """Make the row of a node's object what its files are, when nobody is known to write it. Blocks."""
         node = self._tree_behind.node(id_)
         if node is None:
             return

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+import trio
 
 from cache.index import Reader
 from cache.patterns import Patterns
@@ -20,7 +23,7 @@ _ALL = "SELECT pins.source, nodes.name, pattern, pinned_at FROM pins JOIN nodes 
 # From the pinned queue to main: the next eviction puts back aside what is pinned still.
 _UNPIN = """
     UPDATE objects SET queue = 1, position = used_clock
-    WHERE queue = 2 AND node IN (SELECT id FROM nodes WHERE source = ?)
+    WHERE queue = 2 AND (?1 = 0 OR node IN (SELECT id FROM nodes WHERE source = ?1))
 """
 
 
@@ -43,6 +46,7 @@ class Pins:
         self._tree = tree
         self._reader = reader
         self._writer = writer
+        self._spared: dict[int, Patterns] = {}
         self._read: tuple[tuple[tuple[int, str], ...], dict[int, Patterns]] = ((), {})
 
     def all(self) -> list[Pin]:
@@ -57,12 +61,27 @@ class Pins:
     def is_pinned(self, node: int) -> bool:
         """Whether a file is the current version of a name that is pinned."""
         patterns = self._patterns()
-        if not patterns:
+        if not patterns and not self._spared:
             return False
         known = self._tree.node(node)
-        if known is None or not known.current or known.source not in patterns:
+        if known is None or not known.current:
             return False
-        return patterns[known.source].matches(self._tree.path(node))
+        these = [some[known.source] for some in (patterns, self._spared) if known.source in some]
+        return bool(these) and any(some.matches(self._tree.path(node)) for some in these)
+
+    @asynccontextmanager
+    async def sparing(self, source: int, patterns: Patterns) -> AsyncIterator[None]:
+        """Let what matches count as pinned for this process, until the context ends.
+
+        So that who fetches much at once does not evict the first of it for the last.
+        """
+        self._spared[source] = patterns
+        try:
+            yield
+        finally:
+            del self._spared[source]
+            with trio.CancelScope(shield=True):
+                await self._writer.run(lambda db: unqueue(db, source))
 
     async def add(self, source: int, patterns: Sequence[str]) -> None:
         """Pin what matches; a pattern that is there already stays as it is. Raises `BadPattern`."""
@@ -80,7 +99,7 @@ class Pins:
             db.executemany(
                 "DELETE FROM pins WHERE source = ? AND pattern = ?", [(source, pattern) for pattern in gone]
             )
-            db.execute(_UNPIN, (source,))
+            unqueue(db, source)
             return gone
 
         return await self._writer.run(work)
@@ -93,6 +112,11 @@ class Pins:
                 texts.setdefault(source, []).append(pattern)
             self._read = rows, {source: Patterns(some) for source, some in texts.items()}
         return self._read[1]
+
+
+def unqueue(db: sqlite3.Connection, source: int = 0) -> None:
+    """Let eviction look again at what it had put aside as pinned, of one source or (0) of all."""
+    db.execute(_UNPIN, (source,))
 
 
 def _add(db: sqlite3.Connection, rows: Sequence[tuple[int, str, float]]) -> None:

@@ -19,13 +19,14 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 
 from cache import rows, space
 from cache.errors import CacheError
 from cache.index import Reader
 from cache.lease import Lease
 from cache.model import Node
-from cache.names import Names, Paths, alone, open_read, unlink
+from cache.names import Names, Paths, alone, open_read, share, unlink
 from cache.space import Space
 from cache.writer import Writer
 
@@ -40,6 +41,13 @@ class Removed:
     node: int
     freed: int
     """Bytes of disk that were counted for it."""
+
+
+class Stays(Enum):
+    """Why an object cannot be removed at the moment."""
+
+    FILLED = "being fetched"
+    IN_USE = "in use"
 
 
 class Removal:
@@ -91,6 +99,17 @@ class Removal:
                 unlink(paths.part)
             return removed
 
+    def why_it_stays(self, node: Node) -> Stays | None:
+        """Why `remove` would leave an object; None: it would go."""
+        paths = self._names.of(node.key)
+        with ExitStack() as stack:
+            part = open_read(paths.part)
+            if part is not None:
+                stack.callback(os.close, part)
+                if not share(part):
+                    return Stays.FILLED
+            return None if _nobody_has(paths.final, stack) else Stays.IN_USE
+
     def _lease(self, paths: Paths) -> Lease | None:
         try:
             return Lease.take(paths.part)
@@ -141,8 +160,9 @@ class Removal:
                 if not part:
                     unlink(paths.part)
             else:
-                # Complete, and not made safe; who has it open keeps it.
-                unlink(paths.final)
+                if not _sealed_now(paths.final):
+                    # Complete, and not made safe; who has it open keeps it.
+                    unlink(paths.final)
                 unlink(paths.part)
         finally:
             lease.release()
@@ -155,6 +175,17 @@ def _nobody_has(final: str, stack: ExitStack) -> bool:
         return True
     stack.callback(os.close, fd)
     return alone(fd)
+
+
+def _sealed_now(final: str) -> bool:
+    """Whether a process that lives seals an object at this moment."""
+    fd = open_read(final)
+    if fd is None:
+        return False
+    try:
+        return not share(fd)
+    finally:
+        os.close(fd)
 
 
 def _stat(path: str) -> os.stat_result | None:

@@ -23,6 +23,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from cache import claims, errors
 from cache.claims import Claim
 from cache.errors import CacheError, CacheFull
@@ -58,11 +60,12 @@ class Short:
 
 
 def footprint(size: int) -> int:
-    """Bytes of disk that a file of ``size`` bytes takes at most: whole blocks, and one that describes them.
+    """Bytes of disk that a file of ``size`` bytes takes at most: whole blocks, and two that describe them.
 
-    A file that comes in many pieces has an index of its blocks, for which a part in 2048 is ample.
+    One of those is the inode, the other holds its identity. A file that comes in many pieces has an index
+    of its blocks, for which a part in 2048 is ample.
     """
-    return -(-size // BLOCK) * BLOCK + BLOCK + size // 2048
+    return -(-size // BLOCK) * BLOCK + 2 * BLOCK + size // 2048
 
 
 def min_total(held: Held, size: int) -> int:
@@ -105,10 +108,10 @@ class Space:
         """Let the disk be the only limit."""
         await self._writer.run(lambda db: db.execute("UPDATE space SET cache_size = NULL"))
 
-    def room(self) -> Room:
-        """What the limits leave now. Raises `CacheBroken`."""
+    def room(self, limits: Limits | None = None) -> Room:
+        """What the limits leave now; others than those that are set may be tried. Raises `CacheBroken`."""
         occupied, claimed = self._reader.one(_SUMS) or (0, 0)
-        return room(self.limits(), self._disk(), occupied, claimed)
+        return room(limits or self.limits(), self._disk(), occupied, claimed)
 
     def _disk(self) -> Disk:
         try:
@@ -227,6 +230,10 @@ class Space:
                 self._takers.discard(held)
                 self._allotted -= held.allotted - held.counted
             held.allotted = held.counted
+
+    async def given_back(self) -> None:
+        """`give_back`, without blocking the event loop."""
+        await trio.to_thread.run_sync(self.give_back)
 
     def give_back(self) -> None:
         """Give back what is spare, but a step while there are fills. Blocks.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -16,9 +17,13 @@ from cache.objects import Hands, Objects
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.space import Space
+from cache.survey import Survey
+from cache.sweep import Sweep
 from cache.tree import Tree
 from cache.verification import Verification
-from cache.writer import Writer
+from cache.writer import Work, Writer
+
+T = TypeVar("T")
 
 
 class Cache:
@@ -32,6 +37,9 @@ class Cache:
         self.pins = hands.pins
         self.recalls = hands.recalls
         self.verification = Verification(objects, hands.recalls, hands.behind, hands.writer)
+        self.survey = Survey(hands.tree_behind, hands.behind, hands.pins)
+        self.sweep = Sweep(hands.names, hands.tree_behind, hands.behind, hands.writer, objects)
+        self._writer = hands.writer
 
     @classmethod
     @asynccontextmanager
@@ -51,6 +59,10 @@ class Cache:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(closing.close)
+
+    def submit(self, work: Work[T]) -> T:
+        """Do work in a transaction of its own, and wait for it. Blocks; raises as `Writer.submit` does."""
+        return self._writer.submit(work).result()
 
     @classmethod
     def _start(cls, path: Path, stack: ExitStack) -> Cache:

@@ -37,6 +37,11 @@ class MountConfig:
     """Absolute, symlinks resolved."""
     cache: str
     """Absolute path of the cache folder."""
+    cache_size: str | None = None
+    """Limit to set for the cache when it is mounted, as `mirror.budget.apply_limits` takes it; None: it
+    keeps what it has."""
+    min_free: str | None = None
+    """The same."""
     open_mode: OpenMode = OpenMode.AUTO
     open_wait_bytes: int = 16 * 1024 * 1024
     """Files up to this size are waited for in `OpenMode.AUTO`."""

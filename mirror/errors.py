@@ -8,6 +8,7 @@ turned into an absence, an empty file or a short read.
     MirrorError
     ├── UsageError           the user asked for something that cannot be        (exit code 2)
     ├── SetupError           this machine or folder cannot do what was asked    (exit code 1)
+    ├── DoesNotFit           the cache may not hold what was asked for          (exit code 1)
     ├── NotFound             404, 410, or a name a fresh listing does not have  ENOENT
     ├── NotAFolder           a path component is a file                         ENOTDIR
     ├── IsAFolder            a folder where a file was needed                   EISDIR
@@ -42,6 +43,10 @@ class UsageError(MirrorError):
 
 class SetupError(MirrorError):
     """This machine, mountpoint or cache folder cannot do what was asked: exit code 1."""
+
+
+class DoesNotFit(MirrorError):
+    """More was asked for than the cache may hold, by its limits or its disk: exit code 1."""
 
 
 class NotFound(MirrorError):

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import trio
 
-from cache import Kind, Node
+from cache import Node
 from cache.patterns import Patterns
 from mirror.background import background
+from mirror.budget import Budget, apply_limits
 from mirror.engine import Engine, open_engine
-from mirror.errors import MirrorError, OriginFailed, Stalled
+from mirror.errors import DoesNotFit, MirrorError, OriginFailed, Stalled
 from mirror.fetch import Priority
 from mirror.limits import raise_descriptor_limit
+from mirror.selection import read_patterns, walk
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""
@@ -58,11 +60,13 @@ class Summary(Progress):
     """Path and reason of each file or folder that could not be had."""
     elapsed: float = 0.0
     """Seconds."""
+    refused: str | None = None
+    """Why the run was not made, or was ended: the cache may not hold what matches."""
 
     @property
     def ok(self) -> bool:
         """Everything that matches is in the cache."""
-        return not self.failed and not self.listing
+        return not self.failed and not self.listing and self.refused is None
 
 
 async def warm(
@@ -73,44 +77,80 @@ async def warm(
     jobs: int,
     deadline: float,
     report: Callable[[Progress], None],
+    cache_size: str | None = None,
+    min_free: str | None = None,
 ) -> Summary:
     """Fetch every file of ``source`` that matches one of ``patterns`` (none: all of them).
 
     Args:
         source: the source URL.
-        patterns: globs on the path below the source, as :mod:`mirror.patterns` defines them.
+        patterns: globs on the path below the source, as :mod:`cache.patterns` defines them.
         cache_folder: the cache to fill.
         jobs: files fetched at once.
         deadline: seconds without a byte after which a request counts as stalled.
         report: called with the progress now and then, and once at the end.
+        cache_size: a limit to set first, as `mirror.budget.apply_limits` takes it.
+        min_free: the same.
 
     Raises:
         UsageError: the source or a pattern cannot mean anything.
+        DoesNotFit: more is pinned than the new limits allow.
         MirrorError: the source's root can neither be listed nor is it cached, or the origin
             stopped answering in the middle.
         cache.CacheError: the cache cannot be used.
     """
     raise_descriptor_limit()
-    run = _Run(Patterns(patterns), report)
+    wanted = read_patterns(patterns)
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:
+        await apply_limits(engine.cache, cache_size, min_free)
+        await engine.cache.objects.shrink()
         await engine.namespace.check_source()
+        summary = await fetch(engine, wanted, jobs=jobs, report=report)
+    summary.elapsed = trio.current_time() - started
+    report(summary)
+    return summary
+
+
+async def fetch(
+    engine: Engine,
+    patterns: Patterns,
+    *,
+    jobs: int,
+    report: Callable[[Progress], None],
+    ask: bool = True,
+) -> Summary:
+    """Fetch what matches, as far as the cache may hold it; what came is safe on disk on return.
+
+    Args:
+        engine: source and cache.
+        patterns: which files.
+        jobs: files fetched at once.
+        report: called with the progress now and then.
+        ask: list every folder anew; False: it was done a moment ago.
+
+    Raises:
+        MirrorError: the origin stopped answering in the middle.
+        cache.CacheError: the index failed.
+    """
+    source = engine.namespace.root.id
+    run = _Run(patterns, report, await Budget.of(engine.cache, source))
+    async with engine.cache.pins.sparing(source, patterns):
         async with background() as nursery:
             nursery.start_soon(run.report_now_and_then, engine)
-            await run.everything(engine, jobs)
+            await run.everything(engine, jobs, ask=ask)
         await engine.cache.objects.sync()
-        run.summary.bytes_fetched = engine.fetcher.bytes_fetched
-        run.summary.bytes_under_way = 0
-    run.summary.elapsed = trio.current_time() - started
-    report(run.summary)
+    run.summary.bytes_fetched = engine.fetcher.bytes_fetched
+    run.summary.bytes_under_way = 0
     return run.summary
 
 
 class _Run:
     """One run's own state."""
 
-    def __init__(self, patterns: Patterns, report: Callable[[Progress], None]) -> None:
+    def __init__(self, patterns: Patterns, report: Callable[[Progress], None], budget: Budget) -> None:
         self.summary = Summary()
+        self._budget = budget
         self._patterns = patterns
         self._report = report
         self._failures_in_a_row = 0
@@ -122,42 +162,42 @@ class _Run:
             self.summary.bytes_under_way = engine.fetcher.bytes_under_way
             self._report(self.summary)
 
-    async def everything(self, engine: Engine, jobs: int) -> None:
+    async def everything(self, engine: Engine, jobs: int, *, ask: bool) -> None:
         send, receive = trio.open_memory_channel[tuple[str, Node]](jobs)
         gave_up: list[MirrorError] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._list_all, engine, send)
+            nursery.start_soon(self._list_all, engine, send, ask, nursery.cancel_scope)
             for _ in range(jobs):
                 nursery.start_soon(self._fetch_all, engine, receive.clone(), nursery.cancel_scope, gave_up)
             receive.close()
         if gave_up:
             raise gave_up[0]
 
-    async def _list_all(self, engine: Engine, send: trio.MemorySendChannel[tuple[str, Node]]) -> None:
-        folders = [("", engine.namespace.root.id)]
+    async def _list_all(
+        self,
+        engine: Engine,
+        send: trio.MemorySendChannel[tuple[str, Node]],
+        ask: bool,
+        scope: trio.CancelScope,
+    ) -> None:
+        async def found(path: str, node: Node) -> None:
+            self.summary.files_total += 1
+            self.summary.bytes_total += node.size or 0
+            if node.size is not None:
+                self._budget.add(path, node.size)
+            await send.send((path, node))
+
         async with send:
-            while folders:
-                path, folder = folders.pop()
-                try:
-                    await engine.namespace.listed(folder)
-                except MirrorError as exc:
-                    self._failed(path or "/", exc)
-                    continue
-                below: list[tuple[str, int]] = []
-                after = 0
-                while nodes := engine.namespace.children(folder, after):
-                    after = nodes[-1].entry
-                    for node in nodes:
-                        child = f"{path}/{node.name}" if path else node.name
-                        if node.kind is Kind.FOLDER:
-                            if self._patterns.may_match_below(child):
-                                below.append((child, node.id))
-                        elif self._patterns.matches(child):
-                            self.summary.files_total += 1
-                            self.summary.bytes_total += node.size or 0
-                            await send.send((child, node))
-                folders.extend(reversed(below))
+            try:
+                await walk(engine.namespace, self._patterns, found, self._failed, ask=ask)
+            except DoesNotFit as exc:
+                self._refuse(exc, scope)
+                return
         self.summary.listing = False
+
+    def _refuse(self, why: DoesNotFit, scope: trio.CancelScope) -> None:
+        self.summary.refused = str(why)
+        scope.cancel()
 
     async def _fetch_all(
         self,
@@ -169,7 +209,10 @@ class _Run:
         async with receive:
             async for path, listed in receive:
                 try:
-                    await self._fetch(engine, listed)
+                    await self._fetch(engine, path, listed)
+                except DoesNotFit as exc:
+                    self._refuse(exc, scope)
+                    return
                 except MirrorError as exc:
                     self._failed(path, exc)
                     origin = isinstance(exc, OriginFailed | Stalled)
@@ -181,11 +224,12 @@ class _Run:
                 else:
                     self._failures_in_a_row = 0
 
-    async def _fetch(self, engine: Engine, listed: Node) -> None:
+    async def _fetch(self, engine: Engine, path: str, listed: Node) -> None:
         node = listed
         if node.size is None:
             node = await engine.namespace.fresh(node)
             self.summary.bytes_total += node.size or 0
+            self._budget.add(path, node.size or 0)
         if not engine.cache.objects.state(node).complete:
             await engine.fetcher.whole(node, Priority.WARM)
             self.summary.files_fetched += 1

@@ -49,6 +49,16 @@ def usable_cache(path: Path | None) -> Path:
     return folder
 
 
+def existing_cache(path: Path | None) -> Path:
+    """As `usable_cache`, for commands that only have something to do where there is a cache already."""
+    from cache import index
+
+    folder = usable_cache(path)
+    if not (folder / index.NAME).exists():
+        raise SetupError(f"there is no cache in {folder}: name another by --cache or MIRROR_CACHE")
+    return folder
+
+
 def apart(cache: Path, mountpoint: Path) -> None:
     """Refuse a mount that would hide the cache, or a part of it, from its own worker."""
     if cache.is_relative_to(mountpoint):

@@ -17,9 +17,16 @@ from typing import NoReturn
 import click
 
 from mirror.cli.doctor import doctor
+from mirror.cli.du import du
+from mirror.cli.evict import evict
+from mirror.cli.gc import gc
+from mirror.cli.ls import ls
 from mirror.cli.mount import mount
+from mirror.cli.pin import pin
+from mirror.cli.pins import pins
 from mirror.cli.status import status
 from mirror.cli.unmount import unmount
+from mirror.cli.unpin import unpin
 from mirror.cli.verify import verify
 from mirror.cli.warm import warm
 from mirror.errors import MirrorError, UsageError
@@ -66,7 +73,7 @@ class _Said(logging.Handler):
         click.echo(f"mirror: warning: {' '.join(record.getMessage().split())}", err=True)
 
 
-for command in (mount, unmount, warm, status, verify, doctor):
+for command in (mount, unmount, warm, ls, du, pin, unpin, pins, evict, verify, gc, status, doctor):
     cli.add_command(command)
 
 

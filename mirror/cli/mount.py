@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mirror.cli.folders import apart, log_of, make, resolved, usable_cache
-from mirror.cli.values import DURATION, PATH, SIZE, MountOptions, mount_options
+from mirror.cli.values import DURATION, PATH, SIZE, MountOptions, limit_options, mount_options
 from mirror.config import MountConfig, OpenMode, VerifyMode
 from mirror.errors import MirrorError, UsageError
 
@@ -21,6 +21,7 @@ Examples:
   mirror mount https://data.example.org/imagenet/ /mnt/imagenet
   mirror mount --cache /nvme/cache --ttl 1h --open wait https://data.example.org/ /mnt/data
   mirror mount -o allow_other,ttl=inf https://data.example.org/ /mnt/data
+  mirror mount --cache-size 200G --min-free 10% https://data.example.org/ /mnt/data
   mirror mount --foreground https://data.example.org/ /mnt/data
 
 \b
@@ -28,8 +29,9 @@ Options of -o:
   allow_other           let other users read the mount
   no_passthrough        answer every read in the daemon (to compare, or to find a fault)
   nodev,nosuid,noexec…  as for any mount
-  KEY=VALUE             cache, open, open_wait_size, ttl, deadline, verify, scrub, read_ahead,
-                        backing_limit, spin, log_file: as the long options
+  KEY=VALUE             cache, cache_size, min_free, open, open_wait_size, ttl,
+                        deadline, verify, scrub, read_ahead, backing_limit, spin,
+                        log_file: as the long options
 """
 
 
@@ -51,6 +53,7 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
     help="Folder of the cache.  [default: $MIRROR_CACHE, else /var/cache/mirror for root, "
     "else ~/.cache/mirror]",
 )
+@limit_options
 @click.option(
     "--open",
     "open_mode",
@@ -147,6 +150,8 @@ def mount(
     source: str,
     mountpoint: Path,
     cache: Path | None,
+    cache_size: str | None,
+    min_free: str | None,
     open_mode: str,
     open_wait_bytes: int,
     ttl: float,
@@ -186,6 +191,8 @@ def mount(
         source=url,
         mountpoint=str(where),
         cache=str(folder),
+        cache_size=cache_size,
+        min_free=min_free,
         open_mode=OpenMode(open_mode),
         open_wait_bytes=open_wait_bytes,
         ttl=ttl,

@@ -52,6 +52,31 @@ def size(text: str) -> int:
     return int(float(match[1]) * 1024 ** _POWERS[unit])
 
 
+def amount(text: str) -> str:
+    """Room on a disk: a size as above, or a share of the file system such as ``20%``.
+
+    Returns it in the form of the index: bytes (``"21474836480"``) or a share (``"20%"``).
+    Raises ValueError with a line that says what is understood.
+    """
+    share = text.strip()
+    if not share.endswith("%"):
+        try:
+            return str(size(text))
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is no amount: write bytes, a number with K, M, G or T, or a share as in 20%"
+            ) from None
+    match = _NUMBER.fullmatch(share[:-1])
+    if match is None or match[2] or float(match[1]) > 100:
+        raise ValueError(f"{text!r} is no share: write a number from 0 to 100 before the %")
+    return f"{float(match[1]):g}%"
+
+
+def limit(text: str) -> str:
+    """As `amount`, or ``none``: no limit. Raises as it does."""
+    return "none" if text.strip().lower() == "none" else amount(text)
+
+
 def option_value(
     parse: Callable[[str], T],
 ) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
@@ -68,6 +93,26 @@ def option_value(
 
 DURATION = option_value(duration)
 SIZE = option_value(size)
+AMOUNT = option_value(amount)
+LIMIT = option_value(limit)
+
+
+def limit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``--cache-size`` and ``--min-free``: they are the cache's, so every command that fills one has them."""
+    command = click.option(
+        "--min-free",
+        callback=AMOUNT,
+        metavar="SIZE|PERCENT%",
+        help="Least that stays free on the file system of the cache.  [kept in the cache until another is "
+        "given; at first 5%]",
+    )(command)
+    return click.option(
+        "--cache-size",
+        callback=LIMIT,
+        metavar="SIZE|PERCENT%|none",
+        help="Most that cached files may take, in bytes or as a share of the file system.  [kept in the "
+        "cache until another is given; at first none]",
+    )(command)
 
 
 class _Path(click.Path):
@@ -89,8 +134,10 @@ _OURS = frozenset(
     {
         "backing_limit",
         "cache",
+        "cache_size",
         "deadline",
         "log_file",
+        "min_free",
         "open",
         "open_wait_size",
         "read_ahead",

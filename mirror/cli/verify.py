@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -78,7 +77,7 @@ def verify(
         raise UsageError("name a SOURCE, or --all for every source of the cache")
     if deadline <= 0:
         raise UsageError("--deadline must be above 0")
-    from mirror.cli.running import run
+    from mirror.cli.running import finished, interruptible
     from mirror.remotes import canonical
     from mirror.verify import verify as check
 
@@ -95,10 +94,8 @@ def verify(
             refetch=not no_refetch,
             report=report,
         )
-        outcome = run(work)
-    if isinstance(outcome, signal.Signals):
-        click.echo("mirror: stopped; what was checked until then is noted", err=True)
-        sys.exit(128 + outcome)
+        stopped_or_done = interruptible(work)
+    outcome = finished(stopped_or_done, "stopped; what was checked until then is noted")
     if as_json:
         click.echo(as_document(outcome))
     elif not quiet:

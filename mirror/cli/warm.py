@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ import click
 
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
-from mirror.cli.values import DURATION, PATH
+from mirror.cli.running import interruptible
+from mirror.cli.values import DURATION, PATH, limit_options
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ Examples:
   mirror warm https://data.example.org/imagenet/
   mirror warm https://data.example.org/imagenet/ 'train/**/*.tar' labels
   mirror warm --cache /nvme/cache --jobs 16 --json https://data.example.org/ > summary.json
+  mirror warm --cache-size 200G --min-free 10% https://data.example.org/ 'train/**'
 
 \b
 Patterns are compared with the path below SOURCE (quote them, or the shell reads them first):
@@ -41,33 +43,47 @@ Patterns are compared with the path below SOURCE (quote them, or the shell reads
 """
 
 
+def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what every command has that fetches: cache, jobs, deadline, and how it reports."""
+    for option in reversed(
+        (
+            click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount."),
+            click.option(
+                "-j",
+                "--jobs",
+                type=click.IntRange(1, 256),
+                default=8,
+                show_default=True,
+                metavar="N",
+                help="Files fetched at once.",
+            ),
+            click.option(
+                "--deadline",
+                callback=DURATION,
+                default="30",
+                show_default=True,
+                metavar="SECONDS",
+                help="A request that brings no byte for so long has failed.",
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed."),
+            click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(short_help="Fetch files into the cache ahead of use.", epilog=EXAMPLES)
 @click.argument("source")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1, 256),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Files fetched at once.",
-)
-@click.option(
-    "--deadline",
-    callback=DURATION,
-    default="30",
-    show_default=True,
-    metavar="SECONDS",
-    help="A request that brings no byte for so long has failed.",
-)
-@click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@limit_options
+@fetching_options
 def warm(
     source: str,
     patterns: tuple[str, ...],
     cache: Path | None,
+    cache_size: str | None,
+    min_free: str | None,
     jobs: int,
     deadline: float,
     quiet: bool,
@@ -75,45 +91,70 @@ def warm(
 ) -> None:
     """Fetch every file of SOURCE that matches a PATTERN into the cache; all files without one.
 
-    Works mounted or not, and goes on where it was stopped. Exit code 0 only when all of it is there.
+    Works mounted or not, and goes on where it was stopped. Exit code 0 only when all of it is there. What
+    the cache may not hold is refused as soon as that is seen.
     """
     if deadline <= 0:
         raise UsageError("--deadline must be above 0")
     from mirror.cli.progress import reporter
-    from mirror.cli.running import run
     from mirror.remotes import canonical
-    from mirror.warm import warm as fetch
 
     url = canonical(source)
     folder = usable_cache(cache)
+
     with reporter(quiet=quiet) as report:
-        work = partial(fetch, url, patterns, folder, jobs=jobs, deadline=deadline, report=report)
-        outcome = run(work)
+
+        async def work() -> Summary:
+            from mirror.warm import warm as fetch
+
+            return await fetch(
+                url,
+                patterns,
+                folder,
+                jobs=jobs,
+                deadline=deadline,
+                report=report,
+                cache_size=cache_size,
+                min_free=min_free,
+            )
+
+        outcome = interruptible(work)
     if isinstance(outcome, signal.Signals):
         click.echo("mirror: stopped; what was fetched is kept, run the same again to go on", err=True)
         sys.exit(128 + outcome)
-    nothing_matched = bool(patterns) and not outcome.files_total and not outcome.failed
+    if show(outcome, quiet=quiet, as_json=as_json, matched=bool(outcome.files_total or not patterns)):
+        return
+    if patterns and not outcome.files_total and not outcome.failed:
+        raise MirrorError(
+            f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm --help' for patterns"
+        )
+    sys.exit(1)
+
+
+def show(outcome: Summary, *, quiet: bool, as_json: bool, matched: bool) -> bool:
+    """Print the end of a run; returns whether all of it is there (and there was something)."""
     if as_json:
         click.echo(as_document(outcome))
-    elif not quiet and not nothing_matched:
+    elif not quiet and outcome.refused is None and (matched or outcome.failed):
         click.echo(sentence(outcome))
     for path, reason in outcome.failures[:SHOWN_FAILURES]:
         click.echo(f"mirror: {path}: {reason}", err=True)
     if (hidden := len(outcome.failures) - SHOWN_FAILURES) > 0:
         click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
-    if nothing_matched:
-        raise MirrorError(
-            f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm --help' for patterns"
-        )
-    sys.exit(0 if outcome.ok else 1)
+    if outcome.refused is not None:
+        click.echo(f"mirror: {outcome.refused}", err=True)
+    return outcome.ok and matched
 
 
 def as_document(summary: Summary) -> str:
     """The summary as one JSON object; bytes, seconds, and each failure with its path and reason."""
-    document = asdict(summary) | {
-        "ok": summary.ok,
-        "failures": [{"path": path, "reason": reason} for path, reason in summary.failures],
-    }
+    document = (
+        {"ok": summary.ok}
+        | asdict(summary)
+        | {
+            "failures": [{"path": path, "reason": reason} for path, reason in summary.failures],
+        }
+    )
     del document["listing"], document["bytes_under_way"]  # of a run that goes on
     return json.dumps(document, indent=2)
 

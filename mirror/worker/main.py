@@ -26,8 +26,9 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from cache import CacheError
+from cache import CacheError, Changes
 from mirror.background import background
+from mirror.budget import apply_limits
 from mirror.config import VerifyMode
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, UsageError
@@ -38,6 +39,7 @@ from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
 from mirror.verify import scrub
+from mirror.worker.housekeeping import PinnedFiles, keep_house, say_served
 from mirror.worker.kernel import Kernel
 from mirror.worker.references import ByReference
 from mirror.worker.watch import Watch
@@ -83,6 +85,12 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
     """Open everything, report *prepared*, and serve until the FUSE socket ends."""
     config, generation = assignment.config, assignment.generation
     kernel = Kernel(registrar)
+    pinned = PinnedFiles()
+
+    def changed(changes: Changes) -> None:
+        kernel.changed(changes)
+        pinned.changed(changes)
+
     late = min(max(LATE, config.ttl), LATEST)
     async with (
         open_engine(
@@ -91,7 +99,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             ttl=config.ttl,
             deadline=config.deadline,
             completed=kernel.register,
-            on_change=kernel.changed,
+            on_change=changed,
             discarded=kernel.forget_pages,
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
             kernel=kernel.let_go,
@@ -99,6 +107,9 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         ) as engine,
         background() as nursery,
     ):
+        await nursery.start(say_served, engine.cache)
+        if generation == 0:
+            await apply_limits(engine.cache, config.cache_size, config.min_free)
         warning = await engine.namespace.check_source() if generation == 0 else None
         watch = Watch(engine.namespace, config.ttl, kernel.forget_folder)
         kernel.namespace = engine.namespace
@@ -126,6 +137,8 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             """Note what the keeper opened without asking."""
             engine.cache.objects.touch_many(opens.nodes)
 
+        nursery.start_soon(keep_house, engine.cache)
+        nursery.start_soon(pinned.run, engine)
         supervisor.prepared(warning)
         with trio.CancelScope() as serving:
             nursery.start_soon(_answer, supervisor, engine, filesystem, serving, opened)

@@ -38,3 +38,16 @@ def test_rate_of_no_time_is_no_number() -> None:
 
 def test_count() -> None:
     assert (human.count(1, "file"), human.count(4000, "file")) == ("1 file", "4,000 files")
+
+
+def test_a_name_never_reaches_a_terminal_as_a_command() -> None:
+    assert human.name("été 1.bin") == "été 1.bin"
+    assert human.name("two\nlines\x1b[2J") == r"two\nlines\x1b[2J"
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert human.table([("NAME", "SIZE"), ("a", "1,000"), ("longer", "")]) == [
+        "NAME     SIZE",
+        "a       1,000",
+        "longer",
+    ]

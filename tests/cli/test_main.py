@@ -11,7 +11,20 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["mount", "unmount", "warm", "status", "doctor"]
+COMMANDS = [
+    "mount",
+    "unmount",
+    "warm",
+    "ls",
+    "du",
+    "pin",
+    "unpin",
+    "pins",
+    "evict",
+    "gc",
+    "status",
+    "doctor",
+]
 
 
 def mirror(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +102,19 @@ def test_shells_complete_commands(shell: str) -> None:
         (["mount", "no-url", "/mnt"], "no-url"),
         (["warm", "--jobs", "0", "http://127.0.0.1:1/"], "--jobs"),
         (["warm", "gopher://example.org/"], "gopher"),
+        (["warm", "http://127.0.0.1:1/", "../x"], "'..'"),
+        (["warm", "--cache-size", "big", "http://127.0.0.1:1/"], "no amount"),
+        (["mount", "-o", "cache_size=120%", "http://127.0.0.1:1/", "/mnt"], "no share"),
+        (["mount", "--min-free", "none", "http://127.0.0.1:1/", "/mnt"], "no amount"),
+        (["pin", "http://127.0.0.1:1/"], "PATTERN"),
+        (["pin", "http://127.0.0.1:1/", "../x"], "'..'"),
+        (["unpin", "http://127.0.0.1:1/"], "--all"),
+        (["unpin", "--all", "http://127.0.0.1:1/", "a"], "--all"),
+        (["evict", "http://127.0.0.1:1/"], "--all"),
+        (["evict", "--all", "http://127.0.0.1:1/", "a"], "--all"),
+        (["ls", "--json", "-1", "http://127.0.0.1:1/"], "--names"),
+        (["ls", "--deadline", "0", "http://127.0.0.1:1/"], "--deadline"),
+        (["du", "no-url"], "no-url"),
         (["unmount", "--timeout", "0", "/mnt"], "--timeout"),
         (["doctor", "now"], "now"),
     ],
@@ -119,6 +145,27 @@ def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
     result = mirror("mount", "--cache", tmp_path / "cache", "http://127.0.0.1:1/", tmp_path / "mnt")
     assert str(tmp_path / "cache") in one_line(result)
     assert result.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["du"],
+        ["gc"],
+        ["pins"],
+        ["unpin", "--all"],
+        ["evict", "--all"],
+        ["ls", "--offline", "http://127.0.0.1:1/"],
+        ["ls", "--cached", "http://127.0.0.1:1/"],
+    ],
+)
+def test_where_no_cache_is_none_is_made(args: list[str], tmp_path: Path) -> None:
+    result = mirror(*args, MIRROR_CACHE=str(tmp_path / "cache"))
+    assert one_line(result) == (
+        f"mirror: there is no cache in {tmp_path / 'cache'}: name another by --cache or MIRROR_CACHE"
+    )
+    assert result.returncode == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_setting_in_o_is_the_default_of_its_option(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.cli.values import MountOptions, duration, mount_options, size
+from cache.limits import Amount
+from mirror.cli.values import MountOptions, amount, duration, limit, mount_options, size
 from mirror.errors import UsageError
 
 
@@ -91,3 +92,24 @@ def test_a_setting_without_a_value_is_named(text: str) -> None:
 
 def test_what_is_no_setting_is_left_to_the_keeper() -> None:
     assert mount_options(["rw,tll=5,x-systemd.automount"]).kernel == ("rw", "tll=5", "x-systemd.automount")
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [("4096", "4096"), ("1.5G", str(3 << 29)), ("20%", "20%"), (" 12.5 % ", "12.5%"), ("100%", "100%")],
+)
+def test_an_amount_is_a_size_or_a_share_of_the_file_system(text: str, stored: str) -> None:
+    """What is stored is what the index reads again."""
+    assert amount(text) == stored
+    assert limit(text) == stored
+    assert str(Amount.parse(stored)) == stored
+
+
+def test_a_limit_may_be_none() -> None:
+    assert limit("none") == limit("None") == "none"
+
+
+@pytest.mark.parametrize("text", ["", "none", "-1", "5 percent", "101%", "-1%", "%", "5K%", "1e1%"])
+def test_what_is_no_amount_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no (amount|share): write"):
+        amount(text)

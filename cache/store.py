@@ -13,6 +13,7 @@ from cache.folder import make_folder
 from cache.index import Reader
 from cache.names import Names
 from cache.objects import Hands, Objects
+from cache.opening import open_index
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.space import Space
@@ -36,7 +37,8 @@ class Cache:
     async def open(cls, path: Path) -> AsyncIterator[Cache]:
         """Open a cache, made when it does not exist. On the way out everything is made safe.
 
-        Opening takes the same time whatever is in the cache: nothing is scanned.
+        Opening takes the same time whatever is in the cache: nothing is scanned, unless the index is
+        damaged or lost. Then it is made anew from the objects, with a warning in the log.
 
         Raises:
             CacheUnusable: the folder cannot be a cache; the message says why and what to do.
@@ -54,7 +56,7 @@ class Cache:
     def _start(cls, path: Path, stack: ExitStack) -> Cache:
         make_folder(path)
         file = path / index.NAME
-        index.prepare(file)
+        stack.callback(open_index(path).close)
         reader, behind = Reader(file), Reader(file)
         stack.callback(reader.close)
         stack.callback(behind.close)

@@ -43,8 +43,14 @@ _WORDS = re.compile(r"no such (table|column)|Could not decode to UTF-8|has no co
 """What Python or SQLite say without a code of its own when the schema or a text is not what it was."""
 
 
-def is_damage(exc: sqlite3.Error) -> bool:
-    """Whether an error means that the index is not what was written to it."""
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What a query raises; the latter where SQLite quotes a damaged name in its message."""
+
+
+def is_damage(exc: sqlite3.Error | UnicodeDecodeError) -> bool:
+    """Whether an error of `UNREADABLE` means that the index is not what was written to it."""
+    if isinstance(exc, UnicodeDecodeError):
+        return True
     code = getattr(exc, "sqlite_errorcode", None)
     if code is not None and (code & 0xFF in _CODES or code == sqlite3.SQLITE_IOERR_SHORT_READ):
         return True
@@ -75,13 +81,13 @@ def seen(index: Path, *, whole: bool = False) -> str | None:
     if not index.exists():
         left = has_objects(index.parent) or Path(f"{index}-wal").exists()
         return "it is missing" if left else None
-    wal = _wal_fault(index)
+    wal = log_fault(index)
     if wal is not None:
         return wal
     try:
         with closing(connect_to_read(index)) as db:
             return _fault(db, index.parent, whole=whole)
-    except sqlite3.DatabaseError as exc:
+    except UNREADABLE as exc:
         if is_damage(exc):
             return str(exc)
         raise
@@ -104,8 +110,8 @@ def connect_to_read(index: Path) -> sqlite3.Connection:
 # -- the looks -----------------------------------------------------------------------------------
 
 
-def _wal_fault(index: Path) -> str | None:
-    """A log that was taken away, or is none.
+def log_fault(index: Path) -> str | None:
+    """What is wrong with the write-ahead log: it was taken away, or is none. To be asked before SQLite is.
 
     SQLite removes the log after its ``-shm`` file, and makes it before: so one without it has lost the
     transactions in it, and with them deletions that must not come undone.

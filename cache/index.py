@@ -34,6 +34,8 @@ VERSION = damage.VERSION
 BUSY_SECONDS = damage.BUSY_SECONDS
 """How long SQLite itself waits for another process's lock."""
 
+ANEW = "it is made anew at the next start without another user"
+
 Row = tuple[Any, ...]
 """One row; its meaning is that of the query."""
 
@@ -56,7 +58,8 @@ def version_of(index: Path) -> int:
     Raises:
         CacheUnusable: it cannot be opened.
     """
-    if not index.exists():
+    # SQLite would make a log that is missing, and nobody would see that it had been.
+    if not index.exists() or damage.log_fault(index) is not None:
         return 0
     try:
         connection = damage.connect_to_read(index)
@@ -64,7 +67,7 @@ def version_of(index: Path) -> int:
             return _version(connection)
         finally:
             connection.close()
-    except sqlite3.DatabaseError as exc:
+    except damage.UNREADABLE as exc:
         if damage.is_damage(exc):
             return 0
         raise cannot_open(index, exc) from exc
@@ -79,7 +82,7 @@ def prepare(index: Path) -> None:
     try:
         with turn(index.parent):
             bring_up(index)
-    except (OSError, sqlite3.DatabaseError) as exc:
+    except (OSError, *damage.UNREADABLE) as exc:
         raise cannot_open(index, exc) from exc
 
 
@@ -99,7 +102,7 @@ def bring_up(index: Path) -> None:
         connection.close()
 
 
-def cannot_open(index: Path, exc: OSError | sqlite3.DatabaseError) -> CacheUnusable:
+def cannot_open(index: Path, exc: OSError | sqlite3.Error | UnicodeDecodeError) -> CacheUnusable:
     """The error to raise for an index that could not be prepared."""
     if isinstance(exc, OSError):
         return CacheUnusable(f"{index} cannot be opened: {exc.strerror}: choose another cache folder")
@@ -108,14 +111,12 @@ def cannot_open(index: Path, exc: OSError | sqlite3.DatabaseError) -> CacheUnusa
     return CacheUnusable(f"{index} cannot be opened ({exc}): make room or choose another folder")
 
 
-def failure(index: Path, exc: sqlite3.Error, what: str) -> CacheError:
+def failure(index: Path, exc: sqlite3.Error | UnicodeDecodeError, what: str) -> CacheError:
     """The error to raise from ``exc``, which happened while doing ``what``; damage is marked."""
-    if not damage.is_damage(exc):
+    if isinstance(exc, sqlite3.Error) and not damage.is_damage(exc):
         return errors.of_sqlite(exc, what)
     damage.mark(index, str(exc))
-    return CacheBroken(
-        f"cannot {what}: it is damaged ({exc}); it is made anew at the next start without another user"
-    )
+    return CacheBroken(f"cannot {what}: it is damaged ({exc}); {ANEW}")
 
 
 def check_version(version: int, index: Path) -> None:
@@ -191,13 +192,18 @@ class Reader:
         try:
             with self._lock:
                 return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as exc:
+        except damage.UNREADABLE as exc:
             raise failure(self._index, exc, "read the index") from exc
 
     def one(self, sql: str, *parameters: object) -> Row | None:
         """The first row or None. Raises as `all` does."""
         rows = self.all(sql, *parameters)
         return rows[0] if rows else None
+
+    def damaged(self, why: str) -> CacheBroken:
+        """The error to raise for rows that contradict each other; notes it for the next start."""
+        damage.mark(self._index, why)
+        return CacheBroken(f"cannot read the index: {why}; {ANEW}")
 
     def data_version(self) -> int:
         """A number that changes when any other connection has changed the index."""

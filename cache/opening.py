@@ -52,7 +52,7 @@ def _brought_up(file: Path) -> str | None:
             index.check_version(index.version_of(file), file)
             index.bring_up(file)
             why = damage.seen(file)
-    except sqlite3.DatabaseError as exc:
+    except damage.UNREADABLE as exc:
         # An older schema that cannot be migrated is not what its version says.
         if not damage.is_damage(exc) and getattr(exc, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
             raise index.cannot_open(file, exc) from exc
@@ -70,13 +70,10 @@ def _repair(cache: Path, use: Use, why: str) -> None:
         rebuilt = rebuild(cache)
     except CacheError as exc:
         raise CacheUnusable(f"{cache / index.NAME} is damaged ({why}): {exc}") from exc
-    log.warning("%s", said(cache, why, rebuilt))
+    log.warning("the index of %s was damaged or lost (%s): %s", cache, why, outcome(rebuilt))
 
 
-def said(cache: Path, why: str, rebuilt: Rebuilt) -> str:
-    """What was done, in one line."""
+def outcome(rebuilt: Rebuilt) -> str:
+    """What was done, in half a sentence."""
     kept = "" if rebuilt.kept_as is None else f"; the old one is kept as {rebuilt.kept_as}"
-    return (
-        f"the index of {cache} was damaged or lost ({why}): it was made anew from {rebuilt.objects:,} objects"
-        f"{kept}"
-    )
+    return f"made anew from {rebuilt.objects:,} objects{kept}"

@@ -265,7 +265,7 @@ def _put_in_place(cache: Path, new: Path) -> str | None:
             index.rename(cache / kept)
     for suffix in _BESIDE:
         beside = Path(f"{index}{suffix}")
-        if kept is not None and suffix == "-wal" and beside.exists():
+        if kept is not None and suffix == "-wal" and beside.exists() and beside.stat().st_size:
             beside.rename(cache / f"{kept}{suffix}")
         beside.unlink(missing_ok=True)
     _sync(cache)  # for good, before the new index can be met beside the old log

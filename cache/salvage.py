@@ -72,7 +72,7 @@ def read(index: Path, into: sqlite3.Connection) -> Salvaged:
     try:
         with closing(damage.connect_to_read(index)) as old:
             _read(old, into, salvaged)
-    except sqlite3.Error as exc:
+    except damage.UNREADABLE as exc:
         log.info("nothing could be read of the damaged index: %s", exc)
     return salvaged
 
@@ -106,7 +106,7 @@ def _rows(old: sqlite3.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
     """The rows up to the first that cannot be read."""
     try:
         yield from old.execute(sql)
-    except (sqlite3.Error, OverflowError) as exc:
+    except (*damage.UNREADABLE, OverflowError) as exc:
         log.info("not all of the damaged index could be read: %s", exc)
 
 

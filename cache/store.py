@@ -54,29 +54,40 @@ class Cache:
 
     @classmethod
     def _start(cls, path: Path, stack: ExitStack) -> Cache:
-        make_folder(path)
-        file = path / index.NAME
-        stack.callback(open_index(path).close)
-        reader, behind = Reader(file), Reader(file)
-        stack.callback(reader.close)
-        stack.callback(behind.close)
-        writer = Writer(file)
-        stack.callback(writer.close)
-        tree_behind = Tree(behind, writer)
-        space = Space(path, reader, writer)
-        stack.callback(space.close)
-        hands = Hands(
-            names=Names(path),
-            tree=Tree(reader, writer),
-            reader=reader,
-            behind=behind,
-            tree_behind=tree_behind,
-            writer=writer,
-            space=space,
-            recalls=Recalls(behind, writer),
-            pins=Pins(tree_behind, behind, writer),
-        )
-        objects = Objects(hands)
-        stack.callback(objects.close)
-        objects.settle_the_dead()
+        hands, objects = start(path, stack)
         return cls(path, hands, objects)
+
+
+def start(path: Path, stack: ExitStack) -> tuple[Hands, Objects]:
+    """What a cache consists of, for those who have no event loop; ``stack`` ends it. Blocks.
+
+    Raises:
+        CacheUnusable: the folder cannot be a cache.
+    """
+    make_folder(path)
+    file = path / index.NAME
+    # Closed last: while there is a connection to it, nobody may replace the index.
+    stack.callback(open_index(path).close)
+    reader, behind = Reader(file), Reader(file)
+    stack.callback(reader.close)
+    stack.callback(behind.close)
+    writer = Writer(file)
+    stack.callback(writer.close)
+    tree_behind = Tree(behind, writer)
+    space = Space(path, reader, writer)
+    stack.callback(space.close)
+    hands = Hands(
+        names=Names(path),
+        tree=Tree(reader, writer),
+        reader=reader,
+        behind=behind,
+        tree_behind=tree_behind,
+        writer=writer,
+        space=space,
+        recalls=Recalls(behind, writer),
+        pins=Pins(tree_behind, behind, writer),
+    )
+    objects = Objects(hands)
+    stack.callback(objects.close)
+    objects.settle_the_dead()
+    return hands, objects

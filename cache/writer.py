@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from cache import index
+from cache import damage, index
 from cache.errors import CacheBroken
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Writer:
             self._connection.execute("COMMIT")
             if durable:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
-        except sqlite3.Error as exc:
+        except damage.UNREADABLE as exc:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             for job in batch:
@@ -163,7 +163,7 @@ class Writer:
             if not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO job")
-            if isinstance(exc, sqlite3.Error):
+            if isinstance(exc, damage.UNREADABLE):
                 error = index.failure(self._index, exc, "write the index")
                 error.__cause__ = exc
                 return None, error

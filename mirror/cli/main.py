@@ -17,6 +17,7 @@ from typing import NoReturn
 import click
 
 from mirror.cli.doctor import doctor
+from mirror.cli.fsck import fsck
 from mirror.cli.mount import mount
 from mirror.cli.status import status
 from mirror.cli.unmount import unmount
@@ -65,7 +66,7 @@ class _Said(logging.Handler):
         click.echo(f"mirror: warning: {' '.join(record.getMessage().split())}", err=True)
 
 
-for command in (mount, unmount, warm, status, doctor):
+for command in (mount, unmount, warm, status, doctor, fsck):
     cli.add_command(command)
 
 

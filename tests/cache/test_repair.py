@@ -189,9 +189,9 @@ async def test_a_folder_that_is_made_anew_says_nothing_of_what_is_not_there(home
             node = known(cache, path)
             assert node is not None
             assert node.listed_at is None
-        assert rows(home, "SELECT count(*) FROM nodes WHERE listed_at IS NOT NULL OR checked_at IS NOT NULL") == [
-            (0,)
-        ]
+        assert rows(
+            home, "SELECT count(*) FROM nodes WHERE listed_at IS NOT NULL OR checked_at IS NOT NULL"
+        ) == [(0,)]
 
 
 async def test_pins_limits_and_use_outlast_a_damaged_index(home: Path) -> None:

@@ -12,11 +12,11 @@ import pwd
 import stat
 from pathlib import Path
 
-from cache import index, statfs
+from cache import index, layout, statfs
 from cache.errors import CacheUnusable
 
-OBJECTS = "objects"
-CLAIMS = "claims"
+OBJECTS = layout.OBJECTS
+CLAIMS = layout.CLAIMS
 
 
 def check_folder(path: Path) -> None:
@@ -77,6 +77,7 @@ def _check(path: Path) -> None:
 
 
 def _check_version(path: Path) -> None:
+    # A damaged one is no reason to refuse: it is made anew when the cache is opened.
     file = path / index.NAME
     index.check_version(index.version_of(file), file)
 

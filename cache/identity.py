@@ -80,10 +80,10 @@ def write(fd: int, identity: Identity) -> bool:
     return True
 
 
-def read(fd: int) -> Identity | None:
-    """The identity of an open object; None when it has none that can be understood."""
+def read(file: int | str) -> Identity | None:
+    """The identity of an object, open or by its path; None when it has none that can be understood."""
     try:
-        raw = json.loads(os.getxattr(fd, ATTRIBUTE))
+        raw = json.loads(os.getxattr(file, ATTRIBUTE))
         if raw.pop("format") not in _READABLE:
             return None
         return Identity(**raw)

@@ -5,7 +5,8 @@ WAL mode never waits for the writer, which is why `Reader` may be used on the ev
 
 ``PRAGMA user_version`` is the version of the schema. An older index is migrated in one transaction
 when it is opened; a newer one is refused, for a program that does not know a column's meaning must
-not write beside it.
+not write beside it. Whether it is damaged is for `cache.damage` to say; what is met in the middle of a query
+leaves a mark, so that the next start makes the index anew (`cache.opening`).
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from cache import errors
-from cache.errors import CacheUnusable
+from cache import damage, errors, layout
+from cache.errors import CacheBroken, CacheError, CacheUnusable
 from cache.migrations import MIGRATIONS
-from cache.scripts import statements
 
-NAME = "index.sqlite"
+NAME = layout.INDEX
 
-VERSION = 2
+VERSION = damage.VERSION
 """Of the schema in ``schema.sql``."""
 
-BUSY_SECONDS = 30.0
+BUSY_SECONDS = damage.BUSY_SECONDS
 """How long SQLite itself waits for another process's lock."""
+
+ANEW = "it is made anew at the next start without another user"
 
 Row = tuple[Any, ...]
 """One row; its meaning is that of the query."""
@@ -52,21 +53,24 @@ def connect(index: Path) -> sqlite3.Connection:
 
 
 def version_of(index: Path) -> int:
-    """Version of the schema of an index; 0 when it is new or does not exist.
+    """Version of the schema of an index; 0 when it is new, damaged or does not exist.
 
     Raises:
-        CacheUnusable: it is no index.
+        CacheUnusable: it cannot be opened.
     """
-    if not index.exists():
+    # SQLite would make a log that is missing, and nobody would see that it had been.
+    if not index.exists() or damage.log_fault(index) is not None:
         return 0
     try:
-        connection = sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", timeout=BUSY_SECONDS, uri=True)
+        connection = damage.connect_to_read(index)
         try:
             return _version(connection)
         finally:
             connection.close()
-    except sqlite3.DatabaseError as exc:
-        raise _damaged(index, exc) from exc
+    except damage.UNREADABLE as exc:
+        if damage.is_damage(exc) or (isinstance(exc, sqlite3.Error) and damage.is_interrupted(exc)):
+            return 0
+        raise cannot_open(index, exc) from exc
 
 
 def prepare(index: Path) -> None:
@@ -76,20 +80,43 @@ def prepare(index: Path) -> None:
         CacheUnusable: it was written by a newer version, is damaged, or cannot be made.
     """
     try:
-        with _turn(index.parent):
-            _create(index)
-            connection = connect(index)
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                _migrate(connection, index)
-            finally:
-                connection.close()
-    except OSError as exc:
-        raise CacheUnusable(f"{index} cannot be opened: {exc.strerror}: choose another cache folder") from exc
-    except sqlite3.OperationalError as exc:
-        raise CacheUnusable(f"{index} cannot be opened ({exc}): make room or choose another folder") from exc
-    except sqlite3.DatabaseError as exc:
-        raise _damaged(index, exc) from exc
+        with turn(index.parent):
+            bring_up(index)
+    except (OSError, *damage.UNREADABLE) as exc:
+        raise cannot_open(index, exc) from exc
+
+
+def bring_up(index: Path) -> None:
+    """What `prepare` does, in the caller's `turn`.
+
+    Raises:
+        CacheUnusable: it was written by a newer version.
+        sqlite3.DatabaseError, OSError: it is damaged, or cannot be made.
+    """
+    _create(index)
+    connection = connect(index)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        _migrate(connection, index)
+    finally:
+        connection.close()
+
+
+def cannot_open(index: Path, exc: OSError | sqlite3.Error | UnicodeDecodeError) -> CacheUnusable:
+    """The error to raise for an index that could not be prepared."""
+    if isinstance(exc, OSError):
+        return CacheUnusable(f"{index} cannot be opened: {exc.strerror}: choose another cache folder")
+    if damage.is_damage(exc):
+        return CacheUnusable(f"{index} is damaged ({exc}): run mirror fsck")
+    return CacheUnusable(f"{index} cannot be opened ({exc}): make room or choose another folder")
+
+
+def failure(index: Path, exc: sqlite3.Error | UnicodeDecodeError, what: str) -> CacheError:
+    """The error to raise from ``exc``, which happened while doing ``what``; damage is marked."""
+    if isinstance(exc, sqlite3.Error) and not damage.is_damage(exc):
+        return errors.of_sqlite(exc, what)
+    damage.mark(index, str(exc))
+    return CacheBroken(f"cannot {what}: it is damaged ({exc}); {ANEW}")
 
 
 def check_version(version: int, index: Path) -> None:
@@ -106,7 +133,7 @@ def check_version(version: int, index: Path) -> None:
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[None]:
+def turn(folder: Path) -> Iterator[None]:
     """Wait for others who prepare the same index: the switch to WAL mode does not wait by itself.
 
     The lock is on the folder, for a descriptor of the index that is closed takes SQLite's own locks
@@ -135,8 +162,7 @@ def _migrate(connection: sqlite3.Connection, index: Path) -> None:
         check_version(version, index)
         db = Database(connection)
         if version == 0:
-            for statement in statements(files("cache").joinpath("schema.sql").read_text("utf-8")):
-                db.execute(statement)
+            damage.make_schema(connection)
         elif version < VERSION:
             for migration in MIGRATIONS[version - 1 :]:
                 migration(db)
@@ -152,14 +178,11 @@ def _version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def _damaged(index: Path, exc: sqlite3.DatabaseError) -> CacheUnusable:
-    return CacheUnusable(f"{index} is damaged ({exc}): move it away, what is cached is then fetched again")
-
-
 class Reader:
     """A connection for reading. Every query is read to its end at once: no snapshot is held on to."""
 
     def __init__(self, index: Path) -> None:
+        self._index = index
         self._connection = connect(index)
         self._connection.execute("PRAGMA query_only = ON")
         self._lock = threading.Lock()
@@ -169,13 +192,18 @@ class Reader:
         try:
             with self._lock:
                 return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as exc:
-            raise errors.of_sqlite(exc, "read the index") from exc
+        except damage.UNREADABLE as exc:
+            raise failure(self._index, exc, "read the index") from exc
 
     def one(self, sql: str, *parameters: object) -> Row | None:
         """The first row or None. Raises as `all` does."""
         rows = self.all(sql, *parameters)
         return rows[0] if rows else None
+
+    def damaged(self, why: str) -> CacheBroken:
+        """The error to raise for rows that contradict each other; notes it for the next start."""
+        damage.mark(self._index, why)
+        return CacheBroken(f"cannot read the index: {why}; {ANEW}")
 
     def data_version(self) -> int:
         """A number that changes when any other connection has changed the index."""

@@ -14,6 +14,7 @@ from cache.folder import make_folder
 from cache.index import Reader
 from cache.names import Names
 from cache.objects import Hands, Objects
+from cache.opening import open_index
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.space import Space
@@ -46,7 +47,8 @@ class Cache:
     async def open(cls, path: Path) -> AsyncIterator[Cache]:
         """Open a cache, made when it does not exist. On the way out everything is made safe.
 
-        Opening takes the same time whatever is in the cache: nothing is scanned.
+        Opening takes the same time whatever is in the cache: nothing is scanned, unless the index is
+        damaged or lost. Then it is made anew from the objects, with a warning in the log.
 
         Raises:
             CacheUnusable: the folder cannot be a cache; the message says why and what to do.
@@ -66,29 +68,40 @@ class Cache:
 
     @classmethod
     def _start(cls, path: Path, stack: ExitStack) -> Cache:
-        make_folder(path)
-        file = path / index.NAME
-        index.prepare(file)
-        reader, behind = Reader(file), Reader(file)
-        stack.callback(reader.close)
-        stack.callback(behind.close)
-        writer = Writer(file)
-        stack.callback(writer.close)
-        tree_behind = Tree(behind, writer)
-        space = Space(path, reader, writer)
-        stack.callback(space.close)
-        hands = Hands(
-            names=Names(path),
-            tree=Tree(reader, writer),
-            reader=reader,
-            behind=behind,
-            tree_behind=tree_behind,
-            writer=writer,
-            space=space,
-            recalls=Recalls(reader, writer),
-            pins=Pins(tree_behind, behind, writer),
-        )
-        objects = Objects(hands)
-        stack.callback(objects.close)
-        objects.settle_the_dead()
+        hands, objects = start(path, stack)
         return cls(path, hands, objects)
+
+
+def start(path: Path, stack: ExitStack) -> tuple[Hands, Objects]:
+    """What a cache consists of, for those who have no event loop; ``stack`` ends it. Blocks.
+
+    Raises:
+        CacheUnusable: the folder cannot be a cache.
+    """
+    make_folder(path)
+    file = path / index.NAME
+    # Closed last: while there is a connection to it, nobody may replace the index.
+    stack.callback(open_index(path).close)
+    reader, behind = Reader(file), Reader(file)
+    stack.callback(reader.close)
+    stack.callback(behind.close)
+    writer = Writer(file)
+    stack.callback(writer.close)
+    tree_behind = Tree(behind, writer)
+    space = Space(path, reader, writer)
+    stack.callback(space.close)
+    hands = Hands(
+        names=Names(path),
+        tree=Tree(reader, writer),
+        reader=reader,
+        behind=behind,
+        tree_behind=tree_behind,
+        writer=writer,
+        space=space,
+        recalls=Recalls(reader, writer),
+        pins=Pins(tree_behind, behind, writer),
+    )
+    objects = Objects(hands)
+    stack.callback(objects.close)
+    objects.settle_the_dead()
+    return hands, objects

@@ -47,7 +47,11 @@ class Tree:
     def child(self, parent: int, name: str) -> Node | None:
         """The current node of a name."""
         row = self._reader.one(_BY_NAME, parent, name)
-        return None if row is None else node_of(row)
+        if row is None:
+            return None
+        if row[4] != name:  # found by the index of names, and then another in the row
+            raise self._reader.damaged("names and their index disagree")
+        return node_of(row)
 
     def children(self, folder: int, after: int = 0, limit: int = 1000) -> list[Node]:
         """Current nodes of a folder by their ``entry``, those after ``after``; ``limit`` -1: all of them."""
@@ -73,7 +77,10 @@ class Tree:
 
     def place(self, id: int) -> tuple[str, str]:  # noqa: A002 - the word of the index
         """URL of a node's source, and its path below. Raises as `path` does."""
-        return versions.path_of(self._reader.all(versions.PATH, id))
+        rows = self._reader.all(versions.PATH, id)
+        if rows and rows[0][0] != 0:
+            raise self._reader.damaged("a name is in no folder")
+        return versions.path_of(rows)
 
     # -- what an origin said -----------------------------------------------------------------
 

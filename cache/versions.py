@@ -36,7 +36,7 @@ _RETIRE_FILE = "UPDATE nodes SET current = 0 WHERE id = ?"
 _GOES_FIRST = "UPDATE objects SET queue = 0, position = -1 WHERE node = ?"
 _ALL_GO_FIRST = """
     WITH RECURSIVE below (id) AS (
-        SELECT ? UNION ALL
+        SELECT ? UNION
         SELECT nodes.id FROM nodes JOIN below ON nodes.parent = below.id WHERE nodes.current = 1
     )
     UPDATE objects SET queue = 0, position = -1 WHERE node IN below
@@ -45,20 +45,24 @@ _ALL_GO_FIRST = """
 # A folder that comes back has to be listed before it says anything.
 _RETIRE_FOLDER = """
     WITH RECURSIVE below (id) AS (
-        SELECT ? UNION ALL
+        SELECT ? UNION
         SELECT nodes.id FROM nodes JOIN below ON nodes.parent = below.id WHERE nodes.current = 1
     )
     UPDATE nodes SET current = 0, listed_at = NULL, listing_validator = NULL WHERE id IN below
 """
 
+DEEPEST = 4096
+"""Levels that a path has at most: a damaged index may have a folder inside itself."""
+
 # Up from a node; the root itself (parent 0) has no part in a path.
-PATH = """
+PATH = f"""
     WITH RECURSIVE up (parent, name, depth) AS (
         SELECT parent, name, 0 FROM nodes WHERE id = ? UNION ALL
         SELECT nodes.parent, nodes.name, depth + 1 FROM nodes JOIN up ON nodes.id = up.parent
+        WHERE depth < {DEEPEST}
     )
     SELECT parent, name FROM up ORDER BY depth DESC
-"""
+"""  # noqa: S608 - a number of ours
 
 
 def node_of(row: Row) -> Node:
@@ -148,7 +152,7 @@ def put_root(db: sqlite3.Connection, url: str) -> Node:
     known = _child(db, 0, url)
     if known is not None:
         return known
-    id_ = _next_id(db)
+    id_ = free_id(db)
     root = Node(id_, id_, id_, 0, url, Kind.FOLDER, None, None, 1_000_000_000, None, None, None, None, True)
     db.execute(_INSERT, _row_of(root))
     return root
@@ -173,7 +177,7 @@ def put_listing(
     inserted: list[Node] = []
     added: list[Node] = []
     changed: list[tuple[Node, Node]] = []
-    next_id = _next_id(db)
+    next_id = free_id(db)
     for entry in entries:
         if entry.name in seen:
             continue
@@ -237,7 +241,7 @@ def put_entry(db: sqlite3.Connection, parent: int, entry: Entry, at: float) -> N
     if returning is not None:
         db.execute(_UPDATE, _update_of(returning))
         return returning
-    id_ = _next_id(db)
+    id_ = free_id(db)
     cookie = old.entry if old is not None else _cookie(past, id_)
     node = _new(id_, cookie, folder, _place(db, parent), entry, at, listed=False)
     db.execute(_INSERT, _row_of(node))
@@ -260,7 +264,7 @@ def renew(db: sqlite3.Connection, id_: int) -> Node | None:
     if old is None or not old.current or old.kind is not Kind.FILE:
         return None
     _retire(db, [old])
-    new = _next_id(db)
+    new = free_id(db)
     node = replace(old, id=new, key=sha256(old.key + new.to_bytes(8, "little")).digest()[:20])
     db.execute(_INSERT, _row_of(node))
     return node
@@ -295,7 +299,7 @@ def _past(nodes: Iterable[Node]) -> dict[str, list[Node]]:
     return past
 
 
-def _next_id(db: sqlite3.Connection) -> int:
+def free_id(db: sqlite3.Connection) -> int:
     """The id that AUTOINCREMENT would give; the transaction is ours, so nobody else takes it."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'nodes'").fetchone()
     return 1 if row is None else row[0] + 1

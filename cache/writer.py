@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from cache import errors, index
+from cache import damage, index
 from cache.errors import CacheBroken
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Writer:
     """Runs functions of a connection in its thread, in order, each committed before it is answered."""
 
     def __init__(self, path: Path) -> None:
+        self._index = path
         self._connection = index.connect(path)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -123,11 +124,11 @@ class Writer:
             self._connection.execute("COMMIT")
             if durable:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
-        except sqlite3.Error as exc:
+        except damage.UNREADABLE as exc:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             for job in batch:
-                error = errors.of_sqlite(exc, "write the index")
+                error = index.failure(self._index, exc, "write the index")
                 error.__cause__ = exc
                 job.future.set_exception(error)
             return
@@ -162,8 +163,8 @@ class Writer:
             if not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO job")
-            if isinstance(exc, sqlite3.Error):
-                error = errors.of_sqlite(exc, "write the index")
+            if isinstance(exc, damage.UNREADABLE):
+                error = index.failure(self._index, exc, "write the index")
                 error.__cause__ = exc
                 return None, error
             return None, exc

@@ -5,7 +5,8 @@ the TTL is listed again (conditionally where the source allows it), and a file t
 cannot vouch for (no size in it) is asked about by itself, each once however many want to know.
 
 Only a fresh answer of the origin removes a name. When the origin cannot be asked, the last listing
-goes on answering, for names in it and for names not in it; without any listing it is an error.
+goes on answering, for names in it and for names not in it. Without any listing (the index was made anew
+from what is cached) a name that is known still stands for what it stood for; all else is an error.
 What changed goes to ``on_change``: whoever told the kernel about a name takes it back there.
 """
 
@@ -14,11 +15,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from cache import Changes, Entry, Kind, Node, Tree
-from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed
+from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, VersionChanged
 from mirror.flight import SingleFlight
 from mirror.health import OriginHealth
 from mirror.remotes.base import NotModified, Remote
@@ -68,11 +70,12 @@ class Namespace:
         """The node of an id, current or superseded; no request is made.
 
         Raises:
-            NotFound: there is no such node.
+            VersionChanged: there is none. Whoever knows the id has it from an index that was lost
+                since; looking the name up again finds another.
         """
         known = self._tree.node(node)
         if known is None:
-            raise NotFound(f"no node {node}")
+            raise VersionChanged(f"there is no node {node} any more")
         return known
 
     def path(self, node: Node) -> str:
@@ -84,14 +87,23 @@ class Namespace:
 
         Raises:
             NotFound: the freshest listing to be had does not have the name.
-            MirrorError: the folder was never listed and cannot be now, or the file's size cannot
-                be learned.
+            MirrorError: the name is not known and the folder cannot be listed, or the file's size
+                cannot be learned.
         """
-        await self.listed(folder)
+        if not await self._known_without_listing(folder, name):
+            await self.listed(folder)
         child = self._tree.child(folder, name)
         if child is None:
             raise NotFound(name)
         return await self.fresh(child)
+
+    async def _known_without_listing(self, folder: int, name: str) -> bool:
+        """Try to list a folder that never was; whether it cannot be, and has the name all the same."""
+        node = self._folder(folder)
+        if node.listed_at is not None or self._tree.child(folder, name) is None:
+            return False
+        await self._revalidated(cached=True, ask=partial(self._list_once, node))
+        return self._folder(folder).listed_at is None and self._tree.child(folder, name) is not None
 
     async def listed(self, folder: int) -> Node:
         """Make sure that the listing of a folder is as fresh as it can be; returns the folder.
@@ -121,7 +133,7 @@ class Namespace:
             MirrorError: it cannot be asked, and nothing is cached of it.
         """
         root = self.node(self.root.id)
-        if root.listed_at is None:
+        if root.listed_at is None and not self._tree.children(root.id, limit=1):
             await self._list_once(root, self._schedule)
             return None
         try:
@@ -240,7 +252,10 @@ class Namespace:
         changes = await self._tree.put_listing(
             folder.id, listing.entries, validator=listing.validator, at=asked_at
         )
-        if changes and folder.listed_at is not None:
+        if folder.listed_at is None:
+            # No absence was told of a folder that was never listed, but names may have been.
+            changes = replace(changes, added=())
+        if changes:
             self._on_change(changes)
 
     def _where(self, path: str) -> str:

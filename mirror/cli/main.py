@@ -19,6 +19,7 @@ import click
 from mirror.cli.doctor import doctor
 from mirror.cli.du import du
 from mirror.cli.evict import evict
+from mirror.cli.fsck import fsck
 from mirror.cli.gc import gc
 from mirror.cli.ls import ls
 from mirror.cli.mount import mount
@@ -73,7 +74,22 @@ class _Said(logging.Handler):
         click.echo(f"mirror: warning: {' '.join(record.getMessage().split())}", err=True)
 
 
-for command in (mount, unmount, warm, ls, du, pin, unpin, pins, evict, verify, gc, status, doctor):
+for command in (
+    mount,
+    unmount,
+    warm,
+    ls,
+    du,
+    pin,
+    unpin,
+    pins,
+    evict,
+    verify,
+    fsck,
+    gc,
+    status,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""How far a warming run is: a live bar on a terminal, a plain line every few seconds elsewhere."""
+"""How far a long run is: a live bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mirror.cli import human
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
+    from cache.rebuild import Progress as Step
     from mirror.warm import Progress
 
 PLAIN_INTERVAL = 5.0
@@ -100,3 +101,38 @@ def _bar() -> Iterator[Report]:
             )
 
         yield report
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[Step], None]]:
+    """Give what a check reports its steps to; standard output stays free for the result."""
+    if not sys.stderr.isatty():
+        yield plain_steps(lambda line: click.echo(line, err=True))
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (bars.SpinnerColumn(), bars.BarColumn(), bars.TextColumn("{task.description}"))
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(step: Step) -> None:
+            total = step.parts if step.parts > 1 else None
+            bar.update(task, total=total, completed=step.done, description=step.step)
+
+        yield report
+
+
+def plain_steps(
+    write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+) -> Callable[[Step], None]:
+    """Write a step at most every `PLAIN_INTERVAL` seconds of ``clock``, the first after one interval."""
+    last = clock()
+
+    def report(step: Step) -> None:
+        nonlocal last
+        if clock() - last >= PLAIN_INTERVAL:
+            last = clock()
+            write(f"{step.step}: {step.done:,} of {step.parts:,}" if step.parts > 1 else step.step)
+
+    return report

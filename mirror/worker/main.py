@@ -117,6 +117,9 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             # What the predecessor told the kernel is our promise now.
             for folder in engine.namespace.listed_since(time.time() - late):
                 watch.used(folder)
+            if engine.namespace.root.listed_at is None:
+                # The index was lost with it, and what was promised. Names are looked up again.
+                kernel.forget_folder(engine.namespace.root.id)
         filesystem = FileSystem(
             engine.namespace,
             engine.fetcher,

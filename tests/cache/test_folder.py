@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,21 +112,6 @@ async def test_a_cache_of_a_newer_version_is_refused_and_left_alone(home: Path) 
     before = (home / "index.sqlite").read_bytes()
     await refused(home, "written by a newer version .*schema 99, this one knows 2.*: upgrade, or choose")
     assert (home / "index.sqlite").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        lambda path: path.write_bytes(b"not a database, but long enough to be taken for one" * 100),
-        lambda path: path.write_bytes(path.read_bytes()[:20] + b"\xff" * 4000),
-    ],
-    ids=["other file", "header"],
-)
-async def test_a_damaged_index_is_refused_with_the_way_out(home: Path, harm: Callable[[Path], None]) -> None:
-    async with Cache.open(home):
-        pass
-    harm(home / "index.sqlite")
-    await refused(home, "index.sqlite is damaged .*: move it away")
 
 
 AS_NOBODY = """

@@ -21,6 +21,8 @@ COMMANDS = [
     "unpin",
     "pins",
     "evict",
+    "verify",
+    "fsck",
     "gc",
     "status",
     "doctor",

@@ -34,7 +34,7 @@ _VERSIONS = f"""
     SELECT {_COLUMNS} FROM nodes WHERE parent = ?1 AND name = ?2 AND current = 1 UNION ALL
     SELECT {_COLUMNS} FROM nodes WHERE parent = ?1 AND name = ?2 AND current = 0
 """  # noqa: S608 - names of ours
-_GOES_FIRST = "UPDATE objects SET queue = 0, position = -node, hits = 0 WHERE node = ?"
+_GOES_FIRST = "UPDATE objects SET queue = 0, position = -1 WHERE node = ?"
 
 
 class _Folder(NamedTuple):

@@ -60,17 +60,16 @@ _STAGED = """
         sealed_at REAL NOT NULL, occupied INTEGER NOT NULL, crc INTEGER, digest TEXT
     )
 """
-# In the order in which they stood in their queue; what is not known of comes behind. What was pinned is put
-# aside again when it is met by eviction.
+# Where they stood; what is not known of was opened just now. What was pinned is put aside again when it is
+# met by eviction.
 _SEAL = """
-    INSERT INTO objects (node, inode, size, sealed_at, occupied, crc, digest, used_at, queue, position, hits,
+    INSERT INTO objects (node, inode, size, sealed_at, occupied, crc, digest, used_at, queue, position,
                          used_clock)
     SELECT node, inode, size, sealed_at, occupied, crc, digest, coalesce(used_at, sealed_at),
            CASE used.queue WHEN 0 THEN 0 ELSE 1 END,
-           row_number() OVER (PARTITION BY CASE used.queue WHEN 0 THEN 0 ELSE 1 END
-                              ORDER BY used.position IS NULL, used.position, sealed_at),
-           coalesce(hits, 0), coalesce(used_clock, 0)
-    FROM aside.sealed LEFT JOIN aside.used AS used USING (object)
+           CASE used.queue WHEN 0 THEN used.position ELSE coalesce(used_clock, clock) END,
+           coalesce(used_clock, clock)
+    FROM aside.sealed LEFT JOIN aside.used AS used USING (object), space
     ORDER BY node
 """
 

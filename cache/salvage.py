@@ -29,11 +29,11 @@ _MOST = 1 << 60
 ASIDE = """
     CREATE TABLE aside.used (
         object BLOB PRIMARY KEY, used_at REAL NOT NULL, queue INTEGER NOT NULL, position INTEGER NOT NULL,
-        hits INTEGER NOT NULL, used_clock INTEGER NOT NULL
+        used_clock INTEGER NOT NULL
     ) WITHOUT ROWID
 """
 _USED = """
-    SELECT nodes.object, used_at, queue, position, hits, used_clock
+    SELECT nodes.object, used_at, queue, position, used_clock
     FROM objects JOIN nodes ON nodes.id = objects.node
 """
 _PINS = """
@@ -91,7 +91,7 @@ def _read(old: sqlite3.Connection, into: sqlite3.Connection, salvaged: Salvaged)
     for row in _rows(old, _USED):
         if _is_use(*row):
             batch.append(row)
-            salvaged.clock = max(salvaged.clock, row[5])
+            salvaged.clock = max(salvaged.clock, row[4])
         if len(batch) == BATCH:
             _put(into, batch)
             batch.clear()
@@ -99,7 +99,7 @@ def _read(old: sqlite3.Connection, into: sqlite3.Connection, salvaged: Salvaged)
 
 
 def _put(into: sqlite3.Connection, batch: list[tuple[object, ...]]) -> None:
-    into.executemany("INSERT OR IGNORE INTO aside.used VALUES (?, ?, ?, ?, ?, ?)", batch)
+    into.executemany("INSERT OR IGNORE INTO aside.used VALUES (?, ?, ?, ?, ?)", batch)
 
 
 def _rows(old: sqlite3.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
@@ -128,9 +128,7 @@ def _is_pin(source: object, pattern: object, at: object) -> bool:
     return not _raises(Patterns, [pattern])
 
 
-def _is_use(
-    key: object, used_at: object, queue: object, position: object, hits: object, used_clock: object
-) -> bool:
+def _is_use(key: object, used_at: object, queue: object, position: object, used_clock: object) -> bool:
     return (
         isinstance(key, bytes)
         and len(key) == 20
@@ -138,7 +136,6 @@ def _is_use(
         and queue in {0, 1, 2}
         and type(position) is int
         and abs(position) < _MOST
-        and hits in {-1, 0, 1, 2, 3}
         and _is_count(used_clock)
     )
 

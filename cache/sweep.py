@@ -22,6 +22,7 @@ from pathlib import Path
 
 from cache import errors, identity, rows
 from cache.errors import CacheError
+from cache.folder import CLAIMS
 from cache.index import Reader
 from cache.lease import Lease
 from cache.names import Names, Paths, alone, open_read, share, unlink
@@ -129,7 +130,10 @@ class Sweep:
     def _turn(self) -> Iterator[bool]:
         """Whether it is ours to look: one process at a time."""
         try:
-            fd = os.open(self._names.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Of the folder of objects every process that has the cache open holds a lock.
+            fd = os.open(
+                Path(self._names.folder).parent / CLAIMS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            )
         except OSError as exc:
             raise errors.of_os(exc, f"look through {self._names.folder}") from exc
         try:

@@ -179,7 +179,7 @@ async def test_pinned_files_are_kept_until_they_are_unpinned(cache: Cache) -> No
 
 
 async def test_what_the_origin_has_replaced_goes_first(cache: Cache) -> None:
-    await limit(cache, 4 * footprint(SIZE))
+    await limit(cache, 3 * footprint(SIZE) + footprint(SIZE) // 2)
     nodes = await files(cache, *(file(f"{n}", SIZE) for n in range(4)))
     for node in nodes[:3]:
         await fetch(cache, node)

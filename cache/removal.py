@@ -4,12 +4,13 @@ One order for all, under the lease of the object's ``.part`` name, so that nobod
 
 1. the process notes in its claim whose object goes, and makes sure that nobody has it in use (not asked
    of a bad one: whoever reads it keeps what they have);
-2. both names are unlinked;
-3. its rows are deleted, durably, and the room that it took is the remover's claim;
+2. its rows are deleted, durably, and the room that it took is the remover's claim;
+3. both names are unlinked;
 4. the lease ends. Only now may another file take the name.
 
-A kill in between leaves rows without a file, which everybody can tell, or nothing. The room is counted
-until the bytes are gone, so the cache never takes more than it says.
+A kill in between leaves a file without rows that says what it is, and is taken over. The room is counted until
+the bytes are gone, so the cache never takes more than it says. Only where the disk is so full that not even
+the rows can be deleted the names go first: that leaves rows without a file, which everybody can tell.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cache import rows, space
-from cache.errors import CacheError
+from cache.errors import CacheError, CacheFull
 from cache.index import Reader
 from cache.lease import Lease
 from cache.model import Node
@@ -92,10 +93,14 @@ class Removal:
                 return []
             # Noted first: what is freed goes to the claim of this process, which then exists.
             self._space.about_to_remove([node.id for node, _ in taken])
+            try:
+                removed = self._forget([node.id for node, _ in taken], ghosts=ghosts)
+            except CacheFull:
+                for _, paths in taken:
+                    unlink(paths.final)
+                removed = self._forget([node.id for node, _ in taken], ghosts=ghosts)
             for _, paths in taken:
                 unlink(paths.final)
-            removed = self._forget([node.id for node, _ in taken], ghosts=ghosts)
-            for _, paths in taken:
                 unlink(paths.part)
             return removed
 

@@ -111,5 +111,5 @@ def test_a_limit_may_be_none() -> None:
 
 @pytest.mark.parametrize("text", ["", "none", "-1", "5 percent", "101%", "-1%", "%", "5K%", "1e1%"])
 def test_what_is_no_amount_is_said(text: str) -> None:
-    with pytest.raises(ValueError, match="is no (amount|share): write"):
+    with pytest.raises(ValueError, match=r"is no (amount|share): write"):
         amount(text)

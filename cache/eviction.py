@@ -100,12 +100,11 @@ class Eviction:
             return
         async with self._turn:
             while not self._space.allot(held, total):
-                wanted = total - held.allotted
-                short = await result_of(self._space.grow(wanted))
+                short = await result_of(self._space.grow(self._space.lacking(held, total)))
                 if short is None:
                     continue
                 what = f"{held.node.name} ({size:,} bytes)"
-                if wanted > short.room.capacity:
+                if total - held.allotted > short.room.capacity:
                     raise no_room(short, what)  # nothing is evicted for what will never fit
                 if not await self._free(short.missing, short):
                     raise no_room(short, what)

@@ -150,6 +150,11 @@ class Space:
             self._allotted += more
             return True
 
+    def lacking(self, held: Held, total: int) -> int:
+        """Bytes that the claim has too few of for `allot`; what it has to spare was freed for that, maybe."""
+        with self._lock:
+            return max(0, total - held.allotted - (self._claimed - self._allotted))
+
     def need(self, held: Held, size: int) -> None:
         """Make sure that an object may have ``size`` bytes; claims what is missing for that. Blocks.
 
@@ -158,7 +163,7 @@ class Space:
             CacheBroken: it cannot be claimed.
         """
         while not self.allot(held, total := min_total(held, size)):
-            short = self.grow(total - held.allotted).result()
+            short = self.grow(self.lacking(held, total)).result()
             if short is not None:
                 raise no_room(short, f"{held.node.name} ({size:,} bytes)")
 

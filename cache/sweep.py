@@ -66,27 +66,17 @@ class Swept:
 class Sweep:
     """Looks through the files of one cache. Blocks; for a thread."""
 
-    def __init__(
-        self,
-        names: Names,
-        tree: Tree,
-        reader: Reader,
-        writer: Writer,
-        objects: Objects,
-        boot: str | None = None,
-    ) -> None:
-        """``boot``: this start of the system; None: ask the kernel."""
+    def __init__(self, names: Names, tree: Tree, reader: Reader, writer: Writer, objects: Objects) -> None:
         self._names = names
         self._tree = tree
         self._reader = reader
         self._writer = writer
         self._objects = objects
-        self._boot = boot or BOOT_ID.read_text().strip()
 
     def due(self) -> bool:
         """Whether nobody has looked since the system was started."""
         row = self._reader.one("SELECT boot FROM space")
-        return row is None or row[0] != self._boot
+        return row is None or row[0] != _boot()
 
     def after_a_start(self, check: Check = lambda: None) -> Swept | None:
         """Look once after each start of the system; None: it was done, or somebody is at it.
@@ -94,20 +84,11 @@ class Sweep:
         Raises:
             CacheFull, CacheBroken: the disk or the index failed; it is due still.
         """
-        if not self.due():
-            return None
-        with self._turn() as ours:
-            if not ours or not self.due():
-                return None
-            swept = self._run(check, dry_run=False)
-            work = "UPDATE space SET boot = ?"
-            self._writer.submit(lambda db: db.execute(work, (self._boot,))).result()
-        return swept
+        return self._look_through(check, once=True, dry_run=False) if self.due() else None
 
     def run(self, check: Check = lambda: None, *, dry_run: bool = False) -> Swept | None:
         """Look now; None: somebody is at it. Raises as `after_a_start` does."""
-        with self._turn() as ours:
-            return self._run(check, dry_run=dry_run) if ours else None
+        return self._look_through(check, once=False, dry_run=dry_run)
 
     def missing(self, check: Check = lambda: None, *, dry_run: bool = False) -> int:
         """Forget the rows of objects whose files are gone; returns how many there were."""
@@ -140,6 +121,16 @@ class Sweep:
             yield alone(fd)
         finally:
             os.close(fd)
+
+    def _look_through(self, check: Check, *, once: bool, dry_run: bool) -> Swept | None:
+        with self._turn() as ours:
+            if not ours or (once and not self.due()):
+                return None
+            swept = self._run(check, dry_run=dry_run)
+            if not dry_run:
+                boot = _boot()
+                self._writer.submit(lambda db: db.execute("UPDATE space SET boot = ?", (boot,))).result()
+            return swept
 
     def _run(self, check: Check, *, dry_run: bool) -> Swept:
         swept = Swept()
@@ -270,6 +261,13 @@ class Sweep:
         marks = ", ".join("?" * len(keys))
         found = self._reader.all(f"SELECT object, id FROM nodes WHERE object IN ({marks})", *keys)  # noqa: S608
         return dict(found)
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError as exc:
+        raise errors.of_os(exc, f"read {BOOT_ID}") from exc
 
 
 def _head(key: bytes) -> int:

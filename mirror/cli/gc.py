@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 LOGS_KEPT = 7 * 86400.0
 """Seconds for which the log of a mount that is gone is kept: it says why."""
+
+NOTHING = "nothing to remove"
 
 EXAMPLES = """\b
 Examples:
@@ -70,11 +73,16 @@ def gc(dry_run: bool, cache: Path | None, quiet: bool, as_json: bool) -> None:
 
 
 def is_mounted(cache: Path) -> bool:
-    """Whether a mount of this machine uses the cache; one that does not answer may."""
+    """Whether a mount of this machine uses the cache; one that does not answer may.
+
+    A mount of another user does not: a cache is one user's.
+    """
     from mirror import runtime
     from mirror.keeper import client
 
     for mount in runtime.mounts():
+        if mount.owner not in {None, os.geteuid()}:
+            continue
         try:
             if client.status(str(mount.path))["cache"] == str(cache):
                 return True
@@ -138,9 +146,6 @@ def lines(got: Collected, logs: int, log_bytes: int, *, dry_run: bool) -> list[s
     if got.nodes is None:
         shown.append("names of versions long past stay while a mount uses the cache")
     freed = got.freed + log_bytes
-    shown.append(
-        f"{human.size(freed)} {'would be ' if dry_run else ''}freed"
-        if freed or shown
-        else "nothing to remove"
-    )
+    verb = "would be freed" if dry_run else "freed"
+    shown.append(f"{human.size(freed)} {verb}" if freed or any(number for number, _, _ in said) else NOTHING)
     return shown

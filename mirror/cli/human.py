@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -39,7 +40,13 @@ def time(seconds: float) -> str:
 
 def moment(at: float | None) -> str:
     """Epoch seconds as local time, ``2026-11-23 14:02``; ``-`` for None."""
-    return "-" if at is None else datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
+    return "-" if at is None else _minute(int(at // 60))
+
+
+@lru_cache(maxsize=4096)
+def _minute(minute: int) -> str:
+    # Files of one folder are often of one minute, and this is most of what printing them takes.
+    return datetime.fromtimestamp(minute * 60).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def name(text: str) -> str:

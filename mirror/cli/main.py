@@ -36,6 +36,8 @@ EXAMPLES = """\b
 Examples:
   mirror mount https://data.example.org/imagenet/ /mnt/imagenet
   mirror warm https://data.example.org/imagenet/ 'train/**/*.tar'
+  mirror pin https://data.example.org/imagenet/ labels
+  mirror du
   mirror status
   mirror unmount /mnt/imagenet
 

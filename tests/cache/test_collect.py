@@ -175,3 +175,17 @@ async def test_what_is_spared_is_not_evicted_meanwhile(cache: Cache) -> None:
         assert [cache.objects.state(node).complete for node in nodes] == [True, True, True, False]
     await cache.objects.free(1 << 40)
     assert not any(cache.objects.state(node).complete for node in nodes)
+
+
+async def test_what_was_freed_for_a_file_is_counted_for_it(cache: Cache) -> None:
+    """No more is evicted than what is missing, though the room that is left is not enough for the file."""
+    old, other, new = await files(cache, file("old", 100_000), file("other", 100_000), file("new", 150_000))
+    complete(cache, old)
+    complete(cache, other)
+    await cache.objects.sync()
+    occupied = cache.space.room().occupied
+    await cache.space.set_limits(Limits(Amount(bytes=occupied + 100_000), Amount(bytes=0)))
+    filler = fill(cache, new)
+    await cache.objects.reserve(filler, 150_000)
+    assert [cache.objects.state(node).complete for node in (old, other)] == [False, True]
+    filler.discard()

@@ -10,10 +10,10 @@ its name for good: SQLite would replay that over whatever index stands beside it
 start begins again.
 
 **Ids.** An inode number that a process or the kernel remembers must not come to mean something else, and the
-ids that a lost index gave out cannot be known. So those of a new one begin at the present second times 2^20:
-a million ids for every second that passed, more than any index can give out, so each index begins above all
-that went before. A clock that was set back is not believed: what is known of the old index, and the times
-of the folders of objects, count as well.
+ids that a lost index gave out cannot be known. So those of a new one begin at the present time in units of
+2^-20 seconds: a million ids for every second that passed, more than any index can give out, so each index
+begins above all that went before. A clock may be set back: so where an index began is noted beside the
+objects, and the next one begins 2^32 ids above that, at least.
 
 The time it takes grows with the number of objects, the memory does not.
 """
@@ -33,7 +33,7 @@ from cache import damage, errors, salvage
 from cache.errors import CacheError
 from cache.found import Finder, identity_of
 from cache.identity import Identity
-from cache.layout import INDEX, key_of, object_folders
+from cache.layout import INDEX, OBJECTS, key_of, object_folders
 from cache.lease import Lease
 from cache.names import trustworthy, unlink
 from cache.salvage import Salvaged
@@ -45,6 +45,10 @@ NEW = "index.sqlite.new"
 KEPT = 3
 """Damaged indexes that are kept."""
 IDS_A_SECOND = 1 << 20
+IDS_OF_AN_INDEX = 1 << 32
+"""More than one index ever gives out, should the clock not tell how long it lived."""
+BEGAN = "user.mirror.ids"
+"""Attribute of the folder of objects: the first id of the index that was made anew last."""
 BATCH = 10_000
 """Objects in one transaction."""
 _BESIDE = ("-wal", "-shm", "-journal")
@@ -152,12 +156,14 @@ def _fill(db: sqlite3.Connection, cache: Path, rebuilt: Rebuilt, report: Report)
 
 
 def _first_id(cache: Path, salvaged: Salvaged) -> int:
-    latest = [time.time()]
-    folders = (Path(folder) for folder in object_folders(cache))
-    for path in (cache / INDEX, *cache.glob("index.damaged-*"), *folders):
-        with suppress(OSError):
-            latest.append(path.stat().st_ctime)
-    return max((int(max(latest)) + 1) * IDS_A_SECOND, salvaged.last_id + 1)
+    """Where the ids of a new index begin; noted for the next one."""
+    objects = cache / OBJECTS
+    first = max(int(time.time() * IDS_A_SECOND), salvaged.last_id + 1)
+    with suppress(OSError, ValueError):  # none yet, or no attributes here: then the clock alone has to tell
+        first = max(first, int(os.getxattr(objects, BEGAN)) + IDS_OF_AN_INDEX)
+    with suppress(OSError):
+        os.setxattr(objects, BEGAN, str(first).encode())
+    return first
 
 
 def _put_what_users_set(db: sqlite3.Connection, finder: Finder, salvaged: Salvaged) -> int:

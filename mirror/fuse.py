@@ -121,6 +121,9 @@ class Adapter(pyfuse3.Operations):
 
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """The handle of a folder is its node id."""
+        with _answering("opendir", inode):
+            # An id of an index that was lost since is stale: only here does the kernel look again.
+            self._fs.namespace.node(self._node(inode))
         return inode
 
     async def releasedir(self, fh: int) -> None:

@@ -6,7 +6,6 @@ wrong one. It is made anew.
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 

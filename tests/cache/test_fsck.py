@@ -1,4 +1,4 @@
-"""`cache.fsck`: every contradiction between index and objects is found and repaired, and nothing else is touched."""
+"""`cache.fsck`: what contradicts itself in a cache is found and repaired, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ async def test_a_cache_that_is_right_is_left_as_it_is(home: Path) -> None:
 
 @pytest.mark.parametrize("how", HARM)
 async def test_what_is_wrong_is_found_and_repaired(home: Path, how: str) -> None:
-    """A dry run finds it and changes nothing; after a repair the next check is clean and all bytes are right."""
+    """A dry run finds it and changes nothing; after a repair the next is clean and all bytes are right."""
     harm, count, says, complete_after = HARM[how]
     nodes = await filled(home)
     harm(home, nodes)

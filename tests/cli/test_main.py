@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["mount", "unmount", "warm", "status", "doctor"]
+COMMANDS = ["mount", "unmount", "warm", "status", "doctor", "fsck"]
 
 
 def mirror(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -39,6 +39,12 @@ _WAL_HEADER = 32
 _LAST_ID = 1 << 62
 
 _CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_EXTENDED = (
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    # Nothing here is ever added without a look whether it is there: the look saw something else.
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+)
 _WORDS = re.compile(r"no such (table|column)|Could not decode to UTF-8|has no column named", re.ASCII)
 """What Python or SQLite say without a code of its own when the schema or a text is not what it was."""
 
@@ -52,7 +58,7 @@ def is_damage(exc: sqlite3.Error | UnicodeDecodeError) -> bool:
     if isinstance(exc, UnicodeDecodeError):
         return True
     code = getattr(exc, "sqlite_errorcode", None)
-    if code is not None and (code & 0xFF in _CODES or code == sqlite3.SQLITE_IOERR_SHORT_READ):
+    if code is not None and (code & 0xFF in _CODES or code in _EXTENDED):
         return True
     return _WORDS.match(str(exc)) is not None
 

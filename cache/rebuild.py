@@ -15,7 +15,7 @@ ids that a lost index gave out cannot be known. So those of a new one begin at t
 begins above all that went before. A clock may be set back: so where an index began is noted beside the
 objects, and the next one begins 2^32 ids above that, at least.
 
-The time it takes grows with the number of objects, the memory does not.
+The time it takes grows with the number of objects; the memory ends at what SQLite may take for its pages.
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ def _fill(db: sqlite3.Connection, cache: Path, rebuilt: Rebuilt, report: Report)
             db.execute("COMMIT")
             db.execute("BEGIN")
     report(Progress("writing the index", 0, 1))
+    db.execute("PRAGMA cache_size = -16384")  # so much is also what each sort may take
     db.execute(_SEAL)
     db.execute("DELETE FROM sqlite_sequence WHERE name = 'nodes'")
     db.execute("INSERT INTO sqlite_sequence VALUES ('nodes', ?)", (finder.next_id - 1,))

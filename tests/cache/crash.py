@@ -21,6 +21,7 @@ from typing import Any
 import trio
 
 from cache import Cache, Node, durability
+from cache.fsck import Verdict, fsck
 from cache.writer import Writer
 from tests.cache.support import content, file, files, fill, read_all, write
 
@@ -128,6 +129,16 @@ async def check(folder: Path, seed: int) -> None:
             assert cache.objects.state(node).complete
     # A kill between taking a lease and ending it leaves an empty name beside a complete object.
     assert all(path.stat().st_size == 0 for path in folder.glob("objects/*/*.part"))
+    assert all(finding.kind == "file" for finding in fsck(folder).findings)
+    assert fsck(folder).verdict is Verdict.CLEAN
+
+
+async def repair(folder: Path) -> None:
+    """A check of what a kill left finds nothing that it cannot repair, and no object that is served wrong."""
+    assert fsck(folder, dry_run=True).verdict is not Verdict.CANNOT
+    assert fsck(folder).verdict is not Verdict.CANNOT
+    again = fsck(folder)
+    assert again.verdict is Verdict.CLEAN, again.findings
 
 
 def child(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
@@ -156,6 +167,8 @@ def one_round(folder: Path, function: str, chance: random.Random, seed: int) -> 
     # What the kernel may still serve from must not change under it.
     backing = {path: path.open("rb") for path in folder.glob("objects/*/*") if path.suffix != ".part"}
     before = {path: opened.read() for path, opened in backing.items()}
+    if chance.random() < 0.5:
+        assert os.waitpid(child(lambda: repair(folder)), 0)[1] == 0
     pid = child(lambda: check(folder, seed))
     assert os.waitpid(pid, 0)[1] == 0
     for path, opened in backing.items():

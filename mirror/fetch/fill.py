@@ -440,8 +440,13 @@ class Fill:
             size -= surplus
         # One at a time: a file system lets nobody else write to the same file anyway.
         async with self._writing:
-            await self._write(self._held(), part.at, chunks, size)
+            filler = self._held()
+            had = filler.present.total
+            await self._write(filler, part.at, chunks, size)
+            new = filler.present.total > had
         part.at += size
         self.fetched += size
-        part.attempts.progressed()
+        if new:
+            # An origin without ranges that breaks off again and again only sends the same bytes anew.
+            part.attempts.progressed()
         self._wake()

@@ -14,7 +14,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -60,17 +60,29 @@ def version_of(index: Path) -> int:
     if not index.exists():
         return 0
     try:
-        connection = sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", timeout=BUSY_SECONDS, uri=True)
         try:
-            return _version(connection)
-        finally:
-            connection.close()
+            return _version_of(index, "mode=ro")
+        except sqlite3.OperationalError:
+            # On a full disk there is no room for the files beside it; alone it can always be read.
+            return _version_of(index, "mode=ro&immutable=1")
+    except sqlite3.OperationalError as exc:
+        raise _unopened(index, exc) from exc
     except sqlite3.DatabaseError as exc:
         raise _damaged(index, exc) from exc
 
 
-def prepare(index: Path) -> None:
+def _version_of(index: Path, how: str) -> int:
+    connection = sqlite3.connect(f"{index.absolute().as_uri()}?{how}", timeout=BUSY_SECONDS, uri=True)
+    try:
+        return _version(connection)
+    finally:
+        connection.close()
+
+
+def prepare(index: Path, make_room: Callable[[], bool] = lambda: False) -> None:
     """Make the index, or bring it to `VERSION`; processes that do so at once take turns.
+
+    ``make_room`` is called when it may be that the disk is full; True: try again.
 
     Raises:
         CacheUnusable: it was written by a newer version, is damaged, or cannot be made.
@@ -78,18 +90,27 @@ def prepare(index: Path) -> None:
     try:
         with _turn(index.parent):
             _create(index)
-            connection = connect(index)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                _migrate(connection, index)
-            finally:
-                connection.close()
+                _prepare(index)
+            except sqlite3.OperationalError as exc:
+                if not errors.may_be_full(exc) or not make_room():
+                    raise
+                _prepare(index)
     except OSError as exc:
         raise CacheUnusable(f"{index} cannot be opened: {exc.strerror}: choose another cache folder") from exc
     except sqlite3.OperationalError as exc:
-        raise CacheUnusable(f"{index} cannot be opened ({exc}): make room or choose another folder") from exc
+        raise _unopened(index, exc) from exc
     except sqlite3.DatabaseError as exc:
         raise _damaged(index, exc) from exc
+
+
+def _prepare(index: Path) -> None:
+    connection = connect(index)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        _migrate(connection, index)
+    finally:
+        connection.close()
 
 
 def check_version(version: int, index: Path) -> None:
@@ -150,6 +171,10 @@ def _migrate(connection: sqlite3.Connection, index: Path) -> None:
 def _version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def _unopened(index: Path, exc: sqlite3.OperationalError) -> CacheUnusable:
+    return CacheUnusable(f"{index} cannot be opened ({exc}): make room or choose another folder")
 
 
 def _damaged(index: Path, exc: sqlite3.DatabaseError) -> CacheUnusable:

@@ -41,6 +41,7 @@ from cache.names import Names, Paths, open_read, open_write, share, trustworthy,
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.removal import Removal
+from cache.reserve import Reserve
 from cache.rows import ObjectRow, Payer, Sealed
 from cache.space import BLOCK, Space
 from cache.sums import Sums
@@ -48,6 +49,9 @@ from cache.tree import Tree
 from cache.writer import Writer, result_of
 
 log = logging.getLogger(__name__)
+
+INDEX_ROOM = 1024 * 1024
+"""Bytes to evict when the index has no room to grow."""
 
 _HERE = (HeldState.FILLING, HeldState.CLOSED)
 
@@ -91,6 +95,7 @@ class Hands:
     space: Space
     recalls: Recalls
     pins: Pins
+    reserve: Reserve
 
 
 class Objects:
@@ -105,7 +110,7 @@ class Objects:
         self._space = hands.space
         self._lock = threading.Lock()
         self._held: dict[bytes, Held] = {}  # by key, guarded by _lock
-        self.removal = Removal(hands.names, hands.behind, hands.writer, hands.space)
+        self.removal = Removal(hands.names, hands.behind, hands.writer, hands.space, hands.reserve)
         self.eviction = Eviction(
             hands.space,
             self.removal,
@@ -117,6 +122,7 @@ class Objects:
             self.settle_the_dead,
             self.sync,
         )
+        hands.tree.make_room = self.make_room
         self._durability = Durability(
             hands.names.folder, hands.tree_behind, hands.writer, hands.space, self._released
         )
@@ -368,6 +374,10 @@ class Objects:
     async def free(self, size: int) -> int:
         """Evict objects that take ``size`` bytes or more; returns how many bytes were freed."""
         return await self.eviction.free(size)
+
+    async def make_room(self) -> bool:
+        """Evict something, so that the index can grow; False: nothing may go."""
+        return await self.free(INDEX_ROOM) > 0
 
     async def drop(self, node: Node) -> None:
         """Remove an object, complete or not, unless somebody is filling it.

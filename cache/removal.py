@@ -21,11 +21,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from cache import rows, space
-from cache.errors import CacheError
+from cache.errors import CacheError, CacheFull
 from cache.index import Reader
 from cache.lease import Lease
 from cache.model import Node
 from cache.names import Names, Paths, alone, open_read, unlink
+from cache.reserve import Reserve
 from cache.space import Space
 from cache.writer import Writer
 
@@ -45,11 +46,12 @@ class Removed:
 class Removal:
     """Removes objects of one cache. Blocks; for threads."""
 
-    def __init__(self, names: Names, reader: Reader, writer: Writer, room: Space) -> None:
+    def __init__(self, names: Names, reader: Reader, writer: Writer, room: Space, reserve: Reserve) -> None:
         self._names = names
         self._reader = reader
         self._writer = writer
         self._space = room
+        self._reserve = reserve
 
     def remove(self, nodes: Sequence[Node], *, in_use: bool = False, ghosts: bool = False) -> list[Removed]:
         """Remove objects; those that are being filled or in use stay. Returns those that went.
@@ -65,6 +67,8 @@ class Removal:
         removed: list[Removed] = []
         for first in range(0, len(nodes), BATCH):
             removed += self._remove_some(nodes[first : first + BATCH], in_use=in_use, ghosts=ghosts)
+        if removed:
+            self._reserve.fill()
         return removed
 
     def _remove_some(self, nodes: Sequence[Node], *, in_use: bool, ghosts: bool) -> list[Removed]:
@@ -82,7 +86,7 @@ class Removal:
                 taken.append((node, paths))
             if not taken:
                 return []
-            self._space.about_to_remove([node.id for node, _ in taken])
+            self._note([node.id for node, _ in taken])
             for _, paths in taken:
                 unlink(paths.final)
             removed = self._forget([node.id for node, _ in taken], ghosts=ghosts)
@@ -90,11 +94,23 @@ class Removal:
                 unlink(paths.part)
             return removed
 
+    def _note(self, nodes: list[int]) -> None:
+        try:
+            self._space.about_to_remove(nodes)
+        except CacheFull:
+            if not self._reserve.spend():
+                raise
+            self._space.about_to_remove(nodes)
+
     def _lease(self, paths: Paths) -> Lease | None:
         try:
-            return Lease.take(paths.part)
+            try:
+                return Lease.take(paths.part)
+            except CacheFull:
+                # No room even for an empty name.
+                return Lease.take(paths.part) if self._reserve.spend() else None
         except CacheError:
-            return None  # no room even for an empty name, or somebody else's file: it stays
+            return None  # or somebody else's file: it stays
 
     def _forget(self, nodes: Iterable[int], *, ghosts: bool) -> list[Removed]:
         name = self._space.claim_name

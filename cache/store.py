@@ -15,6 +15,7 @@ from cache.names import Names
 from cache.objects import Hands, Objects
 from cache.pins import Pins
 from cache.recalls import Recalls
+from cache.reserve import Reserve
 from cache.space import Space
 from cache.tree import Tree
 from cache.verification import Verification
@@ -56,11 +57,14 @@ class Cache:
     def _start(cls, path: Path, stack: ExitStack) -> Cache:
         make_folder(path)
         file = path / index.NAME
-        index.prepare(file)
+        reserve = Reserve(path)
+        # The last thing on the way out: what the log of the index took is free by then.
+        stack.callback(reserve.fill, plenty=1)
+        index.prepare(file, reserve.spend)
         reader, behind = Reader(file), Reader(file)
         stack.callback(reader.close)
         stack.callback(behind.close)
-        writer = Writer(file)
+        writer = Writer(file, reserve.spend)
         stack.callback(writer.close)
         tree_behind = Tree(behind, writer)
         space = Space(path, reader, writer)
@@ -75,8 +79,10 @@ class Cache:
             space=space,
             recalls=Recalls(reader, writer),
             pins=Pins(tree_behind, behind, writer),
+            reserve=reserve,
         )
         objects = Objects(hands)
         stack.callback(objects.close)
         objects.settle_the_dead()
+        reserve.fill()
         return cls(path, hands, objects)

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,23 @@ def _prepare(index: Path) -> None:
         _migrate(connection, index)
     finally:
         connection.close()
+
+
+def allocate_shared(index: Path) -> int | None:
+    """Give the memory that connections share its blocks; a descriptor to keep until all are closed.
+
+    SQLite maps that file, and writes a byte in each page of it first. Where blocks are smaller than pages
+    (a small ext4), the others are still missing then, and on a full disk the next write to the page kills
+    the process (SIGBUS). To be called while a connection is in use.
+    """
+    try:
+        fd = os.open(f"{index}-shm", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    # Not closed here, come what may: that would end SQLite's locks of this process.
+    with suppress(OSError):
+        os.posix_fallocate(fd, 0, os.fstat(fd).st_size)
+    return fd
 
 
 def check_version(version: int, index: Path) -> None:

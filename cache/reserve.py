@@ -25,6 +25,11 @@ PLENTY = 8
 """So many times what the files take has to be free before they are made, bytes and inodes."""
 
 
+SHORT = 128 * 1024
+"""So few bytes free, and what opening an index takes may not be there."""
+SHORT_OF_INODES = 4
+
+
 class Reserve:
     """The files of one cache. Never raises: without them everything is as it would have been."""
 
@@ -45,6 +50,13 @@ class Reserve:
             folder.mkdir(mode=0o700, exist_ok=True)
             for file in self._files:
                 _make(file)
+
+    def spend_if_short(self) -> None:
+        """Unlink the files when next to nothing is free."""
+        with suppress(OSError):
+            room = os.statvfs(self._files[0].parent.parent)
+            if room.f_bavail * room.f_frsize < SHORT or (room.f_files and room.f_favail < SHORT_OF_INODES):
+                self.spend()
 
     def spend(self) -> bool:
         """Unlink the files; False: there were none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import trio
 
 from cache import index
+from cache.errors import CacheError, CacheUnusable
 from cache.folder import make_folder
 from cache.index import Reader
 from cache.names import Names
@@ -60,10 +62,19 @@ class Cache:
         reserve = Reserve(path)
         # The last thing on the way out: what the log of the index took is free by then.
         stack.callback(reserve.fill, plenty=1)
+        reserve.spend_if_short()
         index.prepare(file, reserve.spend)
+        after_connections = stack.enter_context(ExitStack())
         reader, behind = Reader(file), Reader(file)
         stack.callback(reader.close)
         stack.callback(behind.close)
+        try:
+            reader.data_version()
+        except CacheError as exc:
+            raise CacheUnusable(f"cache folder {path}: {exc}: make room or choose another folder") from exc
+        shared = index.allocate_shared(file)
+        if shared is not None:
+            after_connections.callback(os.close, shared)
         writer = Writer(file, reserve.spend)
         stack.callback(writer.close)
         tree_behind = Tree(behind, writer)

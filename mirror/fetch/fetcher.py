@@ -38,6 +38,8 @@ FILLS_AHEAD = 8
 """Neighbours are only begun while fewer fills than this are under way."""
 LONGEST_QUEUE = 1024
 """Neighbours that wait; the oldest are forgotten beyond it, they were passed by."""
+LOST_TRIES = 4
+"""How often a read is tried whose bytes are gone when they are about to be read."""
 MOST_WITHOUT_ROOM = 1024
 """Files remembered as too large for the room there is; beyond it, all are tried once more."""
 
@@ -172,7 +174,17 @@ class Fetcher:
         stop = offset + size if node.size is None else min(offset + size, node.size)
         if offset >= stop:
             return b""
-        data: bytes | bytearray | None
+        for _ in range(LOST_TRIES):
+            data = await self._read_once(node, offset, stop)
+            if data is not None:
+                return data
+            # What was there a moment ago was evicted, or dropped as damaged: it is fetched again.
+            self._delivery.forget(node)
+            await trio.lowlevel.checkpoint()
+        raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
+
+    async def _read_once(self, node: Node, offset: int, stop: int) -> bytes | bytearray | None:
+        """The bytes, or None: they were there, and then were not."""
         fill = self._fills.get(node.id)
         if fill is None:
             data = await self._delivery.read(node, offset, stop, partial=False)
@@ -190,12 +202,8 @@ class Fetcher:
             raise VersionChanged(str(exc)) from exc
         if fill.state is FillState.FOLLOWING:
             # What another process fills may be discarded by it at any time: nothing is kept open.
-            data = await trio.to_thread.run_sync(self._objects.read_partial, node, offset, stop - offset)
-        else:
-            data = await self._delivery.read(node, offset, stop, partial=True)
-        if data is None:
-            raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
-        return data
+            return await trio.to_thread.run_sync(self._objects.read_partial, node, offset, stop - offset)
+        return await self._delivery.read(node, offset, stop, partial=True)
 
     def opened(self, node: Node) -> None:
         """Note that a reader opened a file: what it will open next may be fetched ahead."""

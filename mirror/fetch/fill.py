@@ -217,8 +217,6 @@ class Fill:
                 self._present = filler.present
                 self._enter(FillState.FILLING)
                 self._say_why(filler)
-                if self._size is not None:
-                    await self._objects.reserve(filler, self._size)
                 return True
             state = self._objects.state(self.node)
             if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
@@ -233,8 +231,8 @@ class Fill:
         try:
             return self._objects.fill(self.node)
         except CacheFull:
-            # Not even an empty file: others fill the disk as well.
-            if not await self._objects.free(ROOM):
+            # Not even an empty file: others fill the disk as well. One object's room is enough for that.
+            if not await self._objects.free(1):
                 raise
             return self._objects.fill(self.node)
 
@@ -273,6 +271,7 @@ class Fill:
                     self._remote.open_part(self._path, validator=self._validator) as body,
                 ):
                     self._check(body)
+                    await self._make_room()
                     chunks = [chunk async for chunk in body]
                 break
             except Transient as exc:
@@ -362,6 +361,7 @@ class Fill:
         async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
             self._parallel = NEARBY_PARTS if trio.current_time() - asked_at < NEARBY else PARALLEL_PARTS
             self._check(body)
+            await self._make_room()
             if not self._ranged:
                 # The whole file has to come in one answer: this part is the only one from now on.
                 part.at, part.stop = 0, UNKNOWN if self._size is None else self._size
@@ -391,6 +391,15 @@ class Fill:
             # Nothing tells whether this answer continues the earlier one: never join them.
             raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
         self._ranged = body.ranges and joinable and self._size is not None
+
+    async def _make_room(self) -> None:
+        """Reserve room for all of a file, now that the origin answers: nothing is evicted for one that does not.
+
+        Raises:
+            CacheFull: it will not fit.
+        """
+        if self._size is not None:
+            await self._objects.reserve(self._held(), self._size)
 
     def _other_size(self, received: int) -> VersionChanged:
         return VersionChanged(f"{self._path} has changed at the origin: {received} bytes, not {self._size}")

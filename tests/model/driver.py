@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -76,10 +77,8 @@ class Child:
         self.over = False
 
     def tell(self, ask: Ask) -> None:
-        try:
+        with suppress(BrokenPipeError):  # `hear` finds that out
             self.pipe.send(ask)
-        except BrokenPipeError:
-            pass  # `hear` finds that out
 
     def hear(self) -> Answer | None:
         """The answer; None: it was killed before it answered.

@@ -112,6 +112,10 @@ class Reference:
         """The origin fails at this moment, for some of its requests or all."""
         self._failing_until = self.now
 
+    def heard_by_the_dead(self) -> None:
+        """A process was killed: it may have been told, and have noted, what is not known here."""
+        self._failing_until = self.now + self.ttl
+
     @property
     def must_be_asked(self) -> bool:
         """Whether nothing excuses an answer that is older than the TTL."""
@@ -123,7 +127,9 @@ class Reference:
 
     # -- what the mirror may say -------------------------------------------------------------
 
-    def names(self, path: str, node: int, size: int | None, mtime_ns: int, validator: str | None) -> str | None:
+    def names(
+        self, path: str, node: int, size: int | None, mtime_ns: int, validator: str | None
+    ) -> str | None:
         """A look-up of a path gave a node; returns what is wrong with that."""
         seen = self.nodes.get(node)
         known = frozenset(
@@ -157,7 +163,11 @@ class Reference:
         if not self.must_be_asked:
             return None
         _, when = self._told.get(path, (0, -1e9))
-        return None if self.now - when <= self.ttl else f"{path} was last asked about at {when}, now is {self.now}"
+        return (
+            None
+            if self.now - when <= self.ttl
+            else f"{path} was last asked about at {when}, now is {self.now}"
+        )
 
     def reads(self, node: int, offset: int, size: int, data: bytes) -> str | None:
         """A read of a node gave bytes; returns what is wrong with them."""

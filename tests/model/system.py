@@ -33,6 +33,7 @@ from cache.errors import CacheFull
 from cache.held import HeldState
 from cache.limits import Amount, Limits
 from mirror import namespace as namespace_module
+from mirror.background import background
 from mirror.config import OpenMode
 from mirror.errors import MirrorError, VersionChanged
 from mirror.fetch import Fetcher, Priority, fill, open_fetcher, plan
@@ -49,8 +50,10 @@ KIB = 1024
 SCHEDULE = Schedule(first=0.0001, longest=0.0005, tries=3, deadline=10.0)
 WAIT_BYTES = 24 * KIB
 """Larger files are opened before they are complete."""
-STALLED_SECONDS = 0.02
-"""How long an operation may wait for an origin that delivers nothing more."""
+LOOKS = 8
+"""So many looks in a row at an origin that delivers nothing more, and an operation is given up."""
+WAITING = ("lookup", "list", "open", "read", "warm")
+"""Operations that may wait for the origin."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,18 @@ class Mounted(Descriptors):
     def __init__(self, objects: Objects) -> None:
         super().__init__(objects)
         self.backing: dict[int, int] = {}
+        self.closed = False
         objects.eviction.let_go = self.let_go
 
     def register(self, node: Node, fd: int) -> None:
-        if node.id not in self.backing:
+        if node.id not in self.backing and not self.closed:
             self.backing[node.id] = os.dup(fd)
+
+    def close(self) -> None:
+        super().close()
+        self.closed = True
+        while self.backing:
+            os.close(self.backing.popitem()[1])
 
     async def let_go(self, nodes: Sequence[int]) -> set[int]:
         for node in nodes:
@@ -262,17 +272,26 @@ class System:
 
     # -- after each --------------------------------------------------------------------------
 
+    @property
+    def waits(self) -> bool:
+        """Whether all that is fetched waits for an origin that has stalled, or for the other process."""
+        fills = self.fetcher._fills.values()
+        follows = any(fill.state is FillState.FOLLOWING for fill in fills)
+        return self.origin.bodies == self.origin.stalled and (follows or self.origin.stalled > 0)
+
+    async def stalled(self) -> None:
+        """Return once there is nothing more to come."""
+        looks = 0
+        while looks < LOOKS:
+            looks = looks + 1 if self.waits else 0
+            await trio.sleep(0.0005)
+
     async def settle(self) -> None:
         """Wait until what goes on in the background has ended, or waits for the origin."""
         looks = 0
         with trio.fail_after(20):
-            while self.fetcher.running:
-                # Those that follow wait for the other process.
-                waits = any(fill.state is FillState.FOLLOWING for fill in self.fetcher._fills.values())
-                stuck = self.origin.bodies == self.origin.stalled and (waits or self.origin.stalled)
-                looks = looks + 1 if stuck else 0
-                if looks > 5:
-                    return
+            while self.fetcher.running and looks < LOOKS:
+                looks = looks + 1 if self.waits else 0
                 await trio.sleep(0.0003)
 
     def look(self, answer: Answer) -> None:
@@ -369,7 +388,7 @@ async def serve(pipe: Connection, home: Path, ttl: float) -> None:
         ) as fetcher:
             fs = FileSystem(namespace, fetcher, open_mode=OpenMode.AUTO, open_wait_bytes=WAIT_BYTES)
             system = System(home, opened, origin, fs, fetcher, mounted)
-            pipe.send(await _answer(system, errors, system.nothing))
+            pipe.send(await _answer(system, errors, "nothing", system.nothing))
             while True:
                 await trio.lowlevel.wait_readable(pipe.fileno())
                 ask: Ask = pipe.recv()
@@ -377,22 +396,30 @@ async def serve(pipe: Connection, home: Path, ttl: float) -> None:
                     break
                 clock[0] = ask.now
                 origin.become(ask.origin, ask.later)
-                pipe.send(await _answer(system, errors, partial(getattr(system, ask.name), *ask.args)))
+                work = partial(getattr(system, ask.name), *ask.args)
+                pipe.send(await _answer(system, errors, ask.name, work))
     answer = Answer()
     if errors.seen:
         answer.bug = "\n".join(errors.seen)
     pipe.send(answer)
 
 
-async def _answer(system: System, errors: _Errors, work: Any) -> Answer:
+async def _answer(system: System, errors: _Errors, name: str, work: Any) -> Answer:
     answer = Answer()
-    seconds = 30.0 if system.origin.state.budget is None else STALLED_SECONDS
+    may_stall = name in WAITING and system.origin.state.budget is not None
+
+    async def give_up(scope: trio.CancelScope) -> None:
+        await system.stalled()
+        scope.cancel()
+
     try:
-        with trio.move_on_after(seconds) as scope:
-            answer.value = await work()
+        with trio.fail_after(30):
+            async with background() as nursery:
+                with trio.CancelScope() as scope:
+                    if may_stall:
+                        nursery.start_soon(give_up, scope)
+                    answer.value = await work()
         answer.blocked = scope.cancelled_caught
-        if answer.blocked and system.origin.state.budget is None:
-            answer.bug = "no answer within 30 s"
         system.origin.finish()
         await system.settle()
     except (MirrorError, CacheError) as exc:
@@ -401,7 +428,7 @@ async def _answer(system: System, errors: _Errors, work: Any) -> Answer:
             answer.bug = traceback.format_exc()
         system.origin.finish()
         await system.settle()
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, it is a finding
         answer.bug = traceback.format_exc()
     if errors.seen:
         answer.bug = "\n".join([answer.bug or "", *errors.seen])
@@ -447,4 +474,3 @@ def main() -> None:
             pipe.send(pid)
         else:
             pipe.send(os.waitpid(what, 0)[1])
-

@@ -362,6 +362,13 @@ class Objects:
         """Note that an object was opened (epoch seconds; None: now). It is written some seconds later."""
         self._durability.used(node, time.time() if at is None else at)
 
+    async def learn(self, node: Node, validator: str) -> str | None:
+        """Note the strong validator under which the bytes of a version come; returns the one that is known.
+
+        It is another one when somebody has learned of another version meanwhile.
+        """
+        return await self._writer.run(lambda db: rows.learn(db, node.id, validator))
+
     async def reserve(self, filler: Filler, size: int) -> None:
         """Make sure that a file that is being filled may have ``size`` bytes; evicts others for it.
 

@@ -282,9 +282,13 @@ class Fetcher:
 
         Raises:
             NoSpace: this origin serves no ranges, so every read would fetch the file anew.
+            VersionChanged: the origin has another version, or none.
         """
         ask = partial(self._read_origin, node, offset, stop, why)
-        data = await retrying(self._schedule, ask, node.name)
+        try:
+            data = await retrying(self._schedule, ask, node.name)
+        except NotFound as exc:
+            raise VersionChanged(str(exc)) from exc  # as for every reader of an open file
         self.counters.bytes_bypassed += len(data)
         return data
 

@@ -360,8 +360,7 @@ class Fill:
         asked_at = trio.current_time()
         async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
             self._parallel = NEARBY_PARTS if trio.current_time() - asked_at < NEARBY else PARALLEL_PARTS
-            self._check(body)
-            await self._make_room()
+            await self._begin(body)
             if not self._ranged:
                 # The whole file has to come in one answer: this part is the only one from now on.
                 part.at, part.stop = 0, UNKNOWN if self._size is None else self._size
@@ -392,8 +391,21 @@ class Fill:
             raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
         self._ranged = body.ranges and joinable and self._size is not None
 
+    async def _begin(self, body: Part) -> None:
+        """`_check`, and note a validator that is new before anybody is given a byte.
+
+        A version of the same size and time could not be told from this one otherwise.
+        """
+        validator = self._validator
+        self._check(body)
+        if self._validator is not None and self._validator != validator:
+            known = await self._objects.learn(self.node, self._validator)
+            if known != self._validator:
+                raise VersionChanged(f"{self._path} has changed at the origin")
+        await self._make_room()
+
     async def _make_room(self) -> None:
-        """Reserve room for all of a file, now that the origin answers: nothing is evicted for one that does not.
+        """Reserve room for all of a file, now that the origin answers: else nothing is evicted for it.
 
         Raises:
             CacheFull: it will not fit.

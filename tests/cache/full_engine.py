@@ -1,7 +1,7 @@
-"""Readers of a mirror whose disk is full at a chosen moment; run as a program in a mount namespace of its own.
+"""Readers of a mirror whose disk is full at a chosen moment; run as a program in its own mount namespace.
 
-``unshare --mount python -m tests.cache.full_engine KIND FOLDER POINTS SEED``: at each point a new cache on a small
-file system is used by several readers, and at a random call of a random function the disk becomes full:
+``unshare --mount python -m tests.cache.full_engine KIND FOLDER POINTS SEED``: at each point a new cache on a
+small file system is used by several readers, and at a random call of a random function the disk becomes full:
 because another process writes a file until nothing goes, because inodes are used up, or because a quota
 says so. Everything that is read is compared. The cache is then closed and opened again on the full disk,
 and must serve what is in it; and with room again everything can be read, and what is cached is sound.
@@ -16,11 +16,11 @@ import gc
 import logging
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ class Disk:
         limited("pwritev", lambda _, chunks, __: sum(map(len, chunks)), "_credit")
         limited("posix_fallocate", lambda _, __, size: size, "_credit")
         limited("setxattr", lambda *_: 1, "_credit")
-        limited("open", lambda path, flags, *_: flags & os.O_CREAT and not os.path.exists(path), "_names")
+        limited("open", lambda path, flags, *_: flags & os.O_CREAT and not Path(path).exists(), "_names")
         transaction = Writer._transaction
 
         def writes(writer: Writer, batch: Any) -> Any:
@@ -307,7 +307,7 @@ def main() -> None:
         disk.make()
         try:
             chance = random.Random(f"{kind} {seed} {point}")
-            now, errors = trio.run(lambda: one_point(disk, chance, limited=point % 2 == 1))
+            now, errors = trio.run(partial(one_point, disk, chance, limited=point % 2 == 1))
         except BaseException:
             print(f"point {point} of {kind}, seed {seed}", file=sys.stderr)
             raise

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -178,8 +178,12 @@ class Fetcher:
             data = await self._read_once(node, offset, stop)
             if data is not None:
                 return data
-            # What was there a moment ago was evicted, or dropped as damaged: it is fetched again.
+            # What was there a moment ago was evicted, dropped as damaged, or lost by the disk: it is fetched
+            # again, once the fill that may know of it has ended.
             self._delivery.forget(node)
+            if (fill := self._fills.get(node.id)) is not None:
+                with suppress(MirrorError):
+                    await fill.whole(Priority.DEMAND)
             await trio.lowlevel.checkpoint()
         raise OriginFailed(f"the cached bytes of {node.name} were lost while they were read")
 

@@ -10,7 +10,7 @@ c_sources := $(shell find mirror/keeper -name '*.c' -o -name '*.h')
 # Mounting takes root; without it the tests run through sudo.
 as_root := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help venv demo test check bench sanitize powercut clean
+.PHONY: help venv demo test check bench sanitize powercut soak-model clean
 
 help:
 	@echo 'make demo      mount a sample data set, read it cold and warm, show the difference'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench     measure against native files and curl; writes bench.json'
 	@echo 'make sanitize  run the C part under AddressSanitizer and ThreadSanitizer'
 	@echo 'make powercut  simulate 20,000 power cuts (make test: 500)'
+	@echo 'make soak-model  10,000 random sequences against a reference, 200 full disks; about half an hour'
 	@echo 'make venv      only install'
 	@echo 'make clean     remove what was built'
 
@@ -60,6 +61,15 @@ sanitize: .venv/.installed
 
 powercut: .venv/.installed
 	$(bin)/python -m tests.powercut.soak --jobs $(JOBS) $(ARGS)
+
+# Another SEED gives other sequences, the same one the same.
+SEED ?= 1
+soak-model: .venv/.installed
+	$(as_root) $(bin)/python -m tests.model.run 10000 $(SEED)
+	@for kind in tmpfs ext4 inodes quota; do \
+	    folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && echo "50 disks that become full: $$kind" && \
+	    $(as_root) unshare --mount $(bin)/python -m tests.cache.full_engine $$kind "$$folder" 50 $(SEED) || exit 1; \
+	done
 
 clean:
 	rm -rf .venv build dist *.egg-info bench.json .mypy_cache .pytest_cache .ruff_cache .hypothesis

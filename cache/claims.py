@@ -69,6 +69,10 @@ class Claim:
             os.close(fd)
         self._notes = len(nodes)
 
+    def leave(self) -> None:
+        """Leave it as a process that dies does: the row could not be deleted, and others settle it."""
+        os.close(self._fd)
+
     def close(self) -> None:
         """Remove the file; the row has to be gone by then."""
         self._path.unlink(missing_ok=True)

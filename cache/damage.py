@@ -121,9 +121,12 @@ def boot_id() -> str | None:
         return None
 
 
-def connect_to_read(index: Path) -> sqlite3.Connection:
-    """A connection that changes nothing, not even on its way out. Raises sqlite3.Error."""
-    uri = f"{index.absolute().as_uri()}?mode=ro"
+def connect_to_read(index: Path, *, alone: bool = False) -> sqlite3.Connection:
+    """A connection that changes nothing, not even on its way out. Raises sqlite3.Error.
+
+    ``alone``: without a look at the files beside it, which may be missing.
+    """
+    uri = f"{index.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
     return sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
 
 

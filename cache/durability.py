@@ -305,7 +305,7 @@ class Durability:
     def _reopened(self, held: Held) -> bool:
         """Make sure of a descriptor, where the lease ended early; False: the object is gone since."""
         if held.lease.fd >= 0:
-            return True
+            return os.fstat(held.lease.fd).st_nlink > 0  # 0: another process was asked to drop it
         try:
             fd = open_read(held.paths.final)
         except CacheError as exc:  # no descriptors left: fetched again by the next process that wants it

@@ -47,8 +47,19 @@ def of_os(exc: OSError, what: str) -> CacheError:
     return CacheBroken(f"cannot {what}: {exc.strerror or exc}")
 
 
+_FULL_INDEX = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""What SQLite makes of ENOSPC, and what of it beside the index: in the memory that processes share."""
+_MAYBE_FULL = (*_FULL_INDEX, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN)
+"""The same, and what it makes of a quota or of inodes that are used up, among other things."""
+
+
+def may_be_full(exc: sqlite3.Error) -> bool:
+    """Whether room would help."""
+    return getattr(exc, "sqlite_errorcode", None) in _MAYBE_FULL
+
+
 def of_sqlite(exc: sqlite3.Error, what: str) -> CacheError:
     """The error to raise from ``exc``, which happened while doing ``what`` ("read the index")."""
-    if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+    if getattr(exc, "sqlite_errorcode", None) in _FULL_INDEX:
         return CacheFull(f"cannot {what}: the disk is full")
     return CacheBroken(f"cannot {what}: {exc}")

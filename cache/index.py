@@ -15,8 +15,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,31 +62,43 @@ def version_of(index: Path) -> int:
     if not index.exists() or damage.log_fault(index) is not None:
         return 0
     try:
-        connection = damage.connect_to_read(index)
         try:
-            return _version(connection)
-        finally:
-            connection.close()
+            return _version_of(index)
+        except sqlite3.OperationalError as exc:
+            if not errors.may_be_full(exc):
+                raise
+            # On a full disk there is no room for the files beside it; alone it can always be read.
+            return _version_of(index, alone=True)
     except damage.UNREADABLE as exc:
         if damage.is_damage(exc) or (isinstance(exc, sqlite3.Error) and damage.is_interrupted(exc)):
             return 0
         raise cannot_open(index, exc) from exc
 
 
-def prepare(index: Path) -> None:
+def _version_of(index: Path, *, alone: bool = False) -> int:
+    connection = damage.connect_to_read(index, alone=alone)
+    try:
+        return _version(connection)
+    finally:
+        connection.close()
+
+
+def prepare(index: Path, make_room: Callable[[], bool] = lambda: False) -> None:
     """Make the index, or bring it to `VERSION`; processes that do so at once take turns.
+
+    ``make_room`` is called when it may be that the disk is full; True: try again.
 
     Raises:
         CacheUnusable: it was written by a newer version, is damaged, or cannot be made.
     """
     try:
         with turn(index.parent):
-            bring_up(index)
+            bring_up(index, make_room)
     except (OSError, *damage.UNREADABLE) as exc:
         raise cannot_open(index, exc) from exc
 
 
-def bring_up(index: Path) -> None:
+def bring_up(index: Path, make_room: Callable[[], bool] = lambda: False) -> None:
     """What `prepare` does, in the caller's `turn`.
 
     Raises:
@@ -94,12 +106,12 @@ def bring_up(index: Path) -> None:
         sqlite3.DatabaseError, OSError: it is damaged, or cannot be made.
     """
     _create(index)
-    connection = connect(index)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        _migrate(connection, index)
-    finally:
-        connection.close()
+        _prepare(index)
+    except sqlite3.OperationalError as exc:
+        if not errors.may_be_full(exc) or not make_room():
+            raise
+        _prepare(index)
 
 
 def cannot_open(index: Path, exc: OSError | sqlite3.Error | UnicodeDecodeError) -> CacheUnusable:
@@ -117,6 +129,32 @@ def failure(index: Path, exc: sqlite3.Error | UnicodeDecodeError, what: str) -> 
         return errors.of_sqlite(exc, what)
     damage.mark(index, str(exc))
     return CacheBroken(f"cannot {what}: it is damaged ({exc}); {ANEW}")
+
+
+def _prepare(index: Path) -> None:
+    connection = connect(index)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        _migrate(connection, index)
+    finally:
+        connection.close()
+
+
+def allocate_shared(index: Path) -> int | None:
+    """Give the memory that connections share its blocks; a descriptor to keep until all are closed.
+
+    SQLite maps that file, and writes a byte in each page of it first. Where blocks are smaller than pages
+    (a small ext4), the others are still missing then, and on a full disk the next write to the page kills
+    the process (SIGBUS). To be called while a connection is in use.
+    """
+    try:
+        fd = os.open(f"{index}-shm", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    # Not closed here, come what may: that would end SQLite's locks of this process.
+    with suppress(OSError):
+        os.posix_fallocate(fd, 0, os.fstat(fd).st_size)
+    return fd
 
 
 def check_version(version: int, index: Path) -> None:

@@ -42,6 +42,7 @@ from cache.names import Names, Paths, open_read, open_write, share, trustworthy,
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.removal import Removal
+from cache.reserve import Reserve
 from cache.rows import ObjectRow, Payer, Sealed
 from cache.space import BLOCK, Space
 from cache.sums import Sums
@@ -49,6 +50,9 @@ from cache.tree import Tree
 from cache.writer import Writer, result_of
 
 log = logging.getLogger(__name__)
+
+INDEX_ROOM = 1024 * 1024
+"""Bytes to evict when the index has no room to grow."""
 
 _HERE = (HeldState.FILLING, HeldState.CLOSED)
 
@@ -92,6 +96,7 @@ class Hands:
     space: Space
     recalls: Recalls
     pins: Pins
+    reserve: Reserve
 
 
 class Objects:
@@ -106,7 +111,7 @@ class Objects:
         self._space = hands.space
         self._lock = threading.Lock()
         self._held: dict[bytes, Held] = {}  # by key, guarded by _lock
-        self.removal = Removal(hands.names, hands.behind, hands.writer, hands.space)
+        self.removal = Removal(hands.names, hands.behind, hands.writer, hands.space, hands.reserve)
         self.eviction = Eviction(
             hands.space,
             self.removal,
@@ -118,6 +123,7 @@ class Objects:
             self.settle_the_dead,
             self.sync,
         )
+        hands.tree.make_room = self.make_room
         self._durability = Durability(
             hands.names.folder, hands.tree_behind, hands.writer, hands.space, self._released
         )
@@ -357,6 +363,13 @@ class Objects:
         """Note that an object was opened (epoch seconds; None: now). It is written some seconds later."""
         self._durability.used(node, time.time() if at is None else at)
 
+    async def learn(self, node: Node, validator: str) -> str | None:
+        """Note the strong validator under which the bytes of a version come; returns the one that is known.
+
+        It is another one when somebody has learned of another version meanwhile.
+        """
+        return await self._writer.run(lambda db: rows.learn(db, node.id, validator))
+
     async def reserve(self, filler: Filler, size: int) -> None:
         """Make sure that a file that is being filled may have ``size`` bytes; evicts others for it.
 
@@ -378,6 +391,10 @@ class Objects:
     async def shrink(self) -> int:
         """Evict what is more than the limits allow; returns how many bytes were freed."""
         return await self.eviction.shrink()
+
+    async def make_room(self) -> bool:
+        """Evict something, so that the index can grow; False: nothing may go."""
+        return await self.free(INDEX_ROOM) > 0
 
     async def drop(self, node: Node) -> None:
         """Remove an object, complete or not, unless somebody is filling it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from cache import damage, index
@@ -18,8 +19,10 @@ from cache.use import Use
 log = logging.getLogger(__name__)
 
 
-def open_index(cache: Path) -> Use:
+def open_index(cache: Path, make_room: Callable[[], bool] = lambda: False) -> Use:
     """Have an index that can be used; returns this process's use of it, to be closed after all connections.
+
+    ``make_room`` is called when it may be that the disk is full; True: try again.
 
     Raises:
         CacheUnusable: it cannot be had; the message says why and what to do.
@@ -31,7 +34,7 @@ def open_index(cache: Path) -> Use:
         raise index.cannot_open(file, exc) from exc
     try:
         with index.turn(cache):
-            why = _brought_up(file)
+            why = _brought_up(file, make_room)
             if why is not None:
                 _repair(cache, use, why)
             use.share()
@@ -44,13 +47,13 @@ def open_index(cache: Path) -> Use:
     return use
 
 
-def _brought_up(file: Path) -> str | None:
+def _brought_up(file: Path, make_room: Callable[[], bool]) -> str | None:
     """Make or migrate the index; None, or why it has to be made anew."""
     try:
         why = damage.seen(file)
         if why is None:
             index.check_version(index.version_of(file), file)
-            index.bring_up(file)
+            index.bring_up(file, make_room)
             why = damage.seen(file)
     except damage.UNREADABLE as exc:
         # An older schema that cannot be migrated is not what its version says.

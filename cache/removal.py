@@ -8,9 +8,9 @@ One order for all, under the lease of the object's ``.part`` name, so that nobod
 3. both names are unlinked;
 4. the lease ends. Only now may another file take the name.
 
-A kill in between leaves a file without rows that says what it is, and is taken over. The room is counted until
-the bytes are gone, so the cache never takes more than it says. Only where the disk is so full that not even
-the rows can be deleted the names go first: that leaves rows without a file, which everybody can tell.
+A kill in between leaves a file without rows that says what it is, and is taken over. The room is counted
+until the bytes are gone, so the cache never takes more than it says. Only where the disk is so full that not
+even the rows can be deleted the names go first: that leaves rows without a file, which everybody can tell.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cache.index import Reader
 from cache.lease import Lease
 from cache.model import Node
 from cache.names import Names, Paths, alone, open_read, share, unlink
+from cache.reserve import Reserve
 from cache.space import Space
 from cache.writer import Writer
 
@@ -54,11 +55,12 @@ class Stays(Enum):
 class Removal:
     """Removes objects of one cache. Blocks; for threads."""
 
-    def __init__(self, names: Names, reader: Reader, writer: Writer, room: Space) -> None:
+    def __init__(self, names: Names, reader: Reader, writer: Writer, room: Space, reserve: Reserve) -> None:
         self._names = names
         self._reader = reader
         self._writer = writer
         self._space = room
+        self._reserve = reserve
 
     def remove(self, nodes: Sequence[Node], *, in_use: bool = False, ghosts: bool = False) -> list[Removed]:
         """Remove objects; those that are being filled or in use stay. Returns those that went.
@@ -74,6 +76,8 @@ class Removal:
         removed: list[Removed] = []
         for first in range(0, len(nodes), BATCH):
             removed += self._remove_some(nodes[first : first + BATCH], in_use=in_use, ghosts=ghosts)
+        if removed:
+            self._reserve.fill()
         return removed
 
     def _remove_some(self, nodes: Sequence[Node], *, in_use: bool, ghosts: bool) -> list[Removed]:
@@ -92,7 +96,7 @@ class Removal:
             if not taken:
                 return []
             # Noted first: what is freed goes to the claim of this process, which then exists.
-            self._space.about_to_remove([node.id for node, _ in taken])
+            self._note([node.id for node, _ in taken])
             try:
                 removed = self._forget([node.id for node, _ in taken], ghosts=ghosts)
             except CacheFull:
@@ -115,11 +119,23 @@ class Removal:
                     return Stays.FILLED
             return None if _nobody_has(paths.final, stack) else Stays.IN_USE
 
+    def _note(self, nodes: list[int]) -> None:
+        try:
+            self._space.about_to_remove(nodes)
+        except CacheFull:
+            if not self._reserve.spend():
+                raise
+            self._space.about_to_remove(nodes)
+
     def _lease(self, paths: Paths) -> Lease | None:
         try:
-            return Lease.take(paths.part)
+            try:
+                return Lease.take(paths.part)
+            except CacheFull:
+                # No room even for an empty name.
+                return Lease.take(paths.part) if self._reserve.spend() else None
         except CacheError:
-            return None  # no room even for an empty name, or somebody else's file: it stays
+            return None  # or somebody else's file: it stays
 
     def _forget(self, nodes: Iterable[int], *, ghosts: bool) -> list[Removed]:
         name = self._space.claim_name

@@ -141,6 +141,13 @@ def put_sealed(db: sqlite3.Connection, objects: Sequence[Sealed], payer: Payer) 
     return paid
 
 
+def learn(db: sqlite3.Connection, node: int, validator: str) -> str | None:
+    """Note a version's strong validator unless one is known; returns the one that is known then."""
+    db.execute(_LEARN, (None, validator, node))
+    row = db.execute("SELECT validator FROM nodes WHERE id = ?", (node,)).fetchone()
+    return None if row is None else row[0]
+
+
 def delete(db: sqlite3.Connection, node: int) -> None:
     """Forget an object. To be submitted as durable work."""
     db.execute("DELETE FROM objects WHERE node = ?", (node,))

@@ -271,6 +271,7 @@ class Space:
             self._forget_claim(claim.name)
         except CacheError as exc:
             log.warning("a claim is left for the next process to settle: %s", exc)
+            claim.leave()
             return
         claim.close()
 

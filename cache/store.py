@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TypeVar
 import trio
 
 from cache import index
+from cache.errors import CacheError, CacheUnusable
 from cache.folder import make_folder
 from cache.index import Reader
 from cache.names import Names
@@ -17,6 +19,7 @@ from cache.objects import Hands, Objects
 from cache.opening import open_index
 from cache.pins import Pins
 from cache.recalls import Recalls
+from cache.reserve import Reserve
 from cache.space import Space
 from cache.survey import Survey
 from cache.sweep import Sweep
@@ -80,12 +83,24 @@ def start(path: Path, stack: ExitStack) -> tuple[Hands, Objects]:
     """
     make_folder(path)
     file = path / index.NAME
-    # Closed last: while there is a connection to it, nobody may replace the index.
-    stack.callback(open_index(path).close)
+    reserve = Reserve(path)
+    # The last thing on the way out: what the log of the index took is free by then.
+    stack.callback(reserve.fill, plenty=1)
+    reserve.spend_if_short()
+    # Closed after all connections: while there is one to it, nobody may replace the index.
+    stack.callback(open_index(path, reserve.spend).close)
+    after_connections = stack.enter_context(ExitStack())
     reader, behind = Reader(file), Reader(file)
     stack.callback(reader.close)
     stack.callback(behind.close)
-    writer = Writer(file)
+    try:
+        reader.data_version()
+    except CacheError as exc:
+        raise CacheUnusable(f"cache folder {path}: {exc}: make room or choose another folder") from exc
+    shared = index.allocate_shared(file)
+    if shared is not None:
+        after_connections.callback(os.close, shared)
+    writer = Writer(file, reserve.spend)
     stack.callback(writer.close)
     tree_behind = Tree(behind, writer)
     space = Space(path, reader, writer)
@@ -100,8 +115,10 @@ def start(path: Path, stack: ExitStack) -> tuple[Hands, Objects]:
         space=space,
         recalls=Recalls(reader, writer),
         pins=Pins(tree_behind, behind, writer),
+        reserve=reserve,
     )
     objects = Objects(hands)
     stack.callback(objects.close)
     objects.settle_the_dead()
+    reserve.fill()
     return hands, objects

@@ -10,13 +10,17 @@ The tree says nothing about freshness: it keeps the times by which its caller ju
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from cache import versions
+from cache.errors import CacheFull
 from cache.index import Reader
 from cache.model import Changes, Entry, Node
 from cache.versions import COLUMNS, node_of
 from cache.writer import Writer
+
+T = TypeVar("T")
 
 _BY_ID = f"SELECT {COLUMNS} FROM nodes WHERE id = ?"  # noqa: S608
 _BY_NAME = f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND name = ? AND current = 1"  # noqa: S608
@@ -26,12 +30,18 @@ _LISTING = (
 _COUNT = "SELECT count(*) FROM nodes WHERE parent = ? AND current = 1"
 
 
+async def _no_room() -> bool:
+    return False
+
+
 class Tree:
     """The names of every source in one cache. All methods raise `CacheBroken` when the index fails."""
 
     def __init__(self, reader: Reader, writer: Writer) -> None:
         self._reader = reader
         self._writer = writer
+        self.make_room: Callable[[], Awaitable[bool]] = _no_room
+        """Evicts something when the index cannot grow; False: nothing may go."""
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -89,7 +99,7 @@ class Tree:
         known = self.child(0, url)
         if known is not None:
             return known
-        return await self._writer.run(lambda db: versions.put_root(db, url))
+        return await self._written(lambda db: versions.put_root(db, url))
 
     async def put_listing(
         self, folder: int, entries: Sequence[Entry], *, validator: str | None, at: float
@@ -109,11 +119,11 @@ class Tree:
         def work(db: sqlite3.Connection) -> Changes:
             return versions.put_listing(db, folder, entries, validator, at)
 
-        return await self._writer.run(work)
+        return await self._written(work)
 
     async def confirm_listing(self, folder: int, at: float) -> None:
         """Note that the origin says a folder's listing has not changed."""
-        await self._writer.run(lambda db: versions.confirm_listing(db, folder, at))
+        await self._written(lambda db: versions.confirm_listing(db, folder, at))
 
     async def put_entry(self, parent: int, entry: Entry, at: float) -> Node:
         """Note what an answer about one name said (stat, or the headers of a GET).
@@ -124,8 +134,16 @@ class Tree:
         Raises:
             LookupError: there is no such folder.
         """
-        return await self._writer.run(lambda db: versions.put_entry(db, parent, entry, at))
+        return await self._written(lambda db: versions.put_entry(db, parent, entry, at))
 
     async def remove(self, node: int) -> None:
         """Note that the origin says a name is gone; with a folder all below it goes."""
-        await self._writer.run(lambda db: versions.remove(db, node))
+        await self._written(lambda db: versions.remove(db, node))
+
+    async def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._writer.run(work)
+        except CacheFull:
+            if not await self.make_room():
+                raise
+        return await self._writer.run(work)

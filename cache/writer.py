@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from cache import damage, index
+from cache import damage, errors, index
 from cache.errors import CacheBroken
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,9 @@ class _Job:
 class Writer:
     """Runs functions of a connection in its thread, in order, each committed before it is answered."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, make_room: Callable[[], bool] = lambda: False) -> None:
+        """``make_room`` is called, in the thread, when there is no room for a batch; True: try again."""
+        self._make_room = make_room
         self._index = path
         self._connection = index.connect(path)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -115,18 +117,14 @@ class Writer:
         return batch, False
 
     def _commit(self, batch: list[_Job]) -> None:
-        durable = any(job.durable for job in batch)
         try:
-            if durable:
-                self._connection.execute("PRAGMA synchronous = FULL")
-            self._begin()
-            answers = [self._attempt(job) for job in batch]
-            self._connection.execute("COMMIT")
-            if durable:
-                self._connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                answers = self._transaction(batch)
+            except sqlite3.Error as exc:
+                if not errors.may_be_full(exc) or not self._make_room():
+                    raise
+                answers = self._transaction(batch)
         except damage.UNREADABLE as exc:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
             for job in batch:
                 error = index.failure(self._index, exc, "write the index")
                 error.__cause__ = exc
@@ -137,6 +135,22 @@ class Writer:
                 job.future.set_result(value)
             else:
                 job.future.set_exception(failure)
+
+    def _transaction(self, batch: list[_Job]) -> list[tuple[Any, Exception | None]]:
+        """The answers of a batch that is committed. Raises sqlite3.Error: nothing of it is."""
+        durable = any(job.durable for job in batch)
+        try:
+            if durable:
+                self._connection.execute("PRAGMA synchronous = FULL")
+            self._begin()
+            answers = [self._attempt(job) for job in batch]
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if durable:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+        return answers
 
     def _begin(self) -> None:
         for _ in range(TRIES - 1):
@@ -160,7 +174,7 @@ class Writer:
         try:
             value = job.work(self._connection)
         except Exception as exc:
-            if not self._connection.in_transaction:
+            if not self._connection.in_transaction or _is_full(exc):
                 raise
             self._connection.execute("ROLLBACK TO job")
             if isinstance(exc, damage.UNREADABLE):
@@ -172,6 +186,10 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("RELEASE job")
         return value, None
+
+
+def _is_full(exc: Exception) -> bool:
+    return isinstance(exc, sqlite3.Error) and errors.may_be_full(exc)
 
 
 async def result_of(future: Future[T]) -> T:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -183,7 +183,14 @@ class Fetcher:
             data = await self._read(node, offset, stop)
             if data is not None:
                 return data
-            await trio.lowlevel.checkpoint()  # a fill that has ended leaves first
+            # It was evicted, dropped as damaged or lost by the disk: it is fetched again, once the fill that
+            # may know of it has ended.
+            self._delivery.forget(node.id)
+            fill = self._fills.get(node.id)
+            if fill is not None and fill.state is not FillState.FOLLOWING:
+                with suppress(MirrorError):
+                    await fill.whole(Priority.DEMAND)
+            await trio.lowlevel.checkpoint()
         raise OriginFailed(f"the cached bytes of {node.name} were lost each time they were read")
 
     async def _read(self, node: Node, offset: int, stop: int) -> bytes | bytearray | None:

@@ -264,8 +264,6 @@ class Fill:
                 self._present = filler.present
                 self._enter(FillState.FILLING)
                 self._say_why(filler)
-                if self._size is not None:
-                    await self._objects.reserve(filler, self._size)
                 return True
             state = self._objects.state(self.node)
             if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
@@ -280,8 +278,8 @@ class Fill:
         try:
             return self._objects.fill(self.node)
         except CacheFull:
-            # Not even an empty file: others fill the disk as well.
-            if not await self._objects.free(ROOM):
+            # Not even an empty file: others fill the disk as well. One object's room is enough for that.
+            if not await self._objects.free(1):
                 raise
             return self._objects.fill(self.node)
 
@@ -320,6 +318,7 @@ class Fill:
                     self._remote.open_part(self._path, validator=self._validator) as body,
                 ):
                     self._check(body)
+                    await self._make_room()
                     chunks = [chunk async for chunk in body]
                 break
             except Transient as exc:
@@ -413,7 +412,7 @@ class Fill:
         asked_at = trio.current_time()
         async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
             self._parallel = NEARBY_PARTS if trio.current_time() - asked_at < NEARBY else PARALLEL_PARTS
-            self._check(body)
+            await self._begin(body)
             if not self._ranged:
                 # The whole file has to come in one answer: this part is the only one from now on.
                 part.at, part.stop = 0, UNKNOWN if self._size is None else self._size
@@ -444,6 +443,28 @@ class Fill:
             # Nothing tells whether this answer continues the earlier one: never join them.
             raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
         self._ranged = body.ranges and joinable and self._size is not None
+
+    async def _begin(self, body: Part) -> None:
+        """`_check`, and note a validator that is new before anybody is given a byte.
+
+        A version of the same size and time could not be told from this one otherwise.
+        """
+        validator = self._validator
+        self._check(body)
+        if self._validator is not None and self._validator != validator:
+            known = await self._objects.learn(self.node, self._validator)
+            if known != self._validator:
+                raise VersionChanged(f"{self._path} has changed at the origin")
+        await self._make_room()
+
+    async def _make_room(self) -> None:
+        """Reserve room for all of a file, now that the origin answers: else nothing is evicted for it.
+
+        Raises:
+            CacheFull: it will not fit.
+        """
+        if self._size is not None:
+            await self._objects.reserve(self._held(), self._size)
 
     def _other_size(self, received: int) -> VersionChanged:
         return VersionChanged(f"{self._path} has changed at the origin: {received} bytes, not {self._size}")
@@ -493,8 +514,13 @@ class Fill:
             size -= surplus
         # One at a time: a file system lets nobody else write to the same file anyway.
         async with self._writing:
-            await self._write(self._held(), part.at, chunks, size)
+            filler = self._held()
+            had = filler.present.total
+            await self._write(filler, part.at, chunks, size)
+            new = filler.present.total > had
         part.at += size
         self.fetched += size
-        part.attempts.progressed()
+        if new:
+            # An origin without ranges that breaks off again and again only sends the same bytes anew.
+            part.attempts.progressed()
         self._wake()

@@ -73,7 +73,7 @@ async def test_work_that_fails_is_undone_and_leaves_the_rest_alone(path: Path, w
     assert (good.result(), also.result()) == (1, 3)
     with pytest.raises(LookupError):
         bad.result()
-    with pytest.raises(CacheBroken, match="cannot write the index: .*UNIQUE"):
+    with pytest.raises(CacheBroken, match=r"cannot write the index: .*UNIQUE"):
         twice.result()
     with closing(Reader(path)) as reader:
         assert reader.all("SELECT x FROM t ORDER BY x") == [(1,), (3,)]

@@ -1,0 +1,49 @@
+"""Running sequences: ``python -m tests.model.run SEQUENCES SEED``; a seed gives the same sequences again."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.machine import MirrorMachine, done, forget_template
+
+STEPS = 25
+"""Most operations of one sequence."""
+
+
+def run(sequences: int, number: int, *, shrink: bool = True) -> None:
+    """Raises what hypothesis raises: the shrunk sequence that fails, as calls, in the notes of the error."""
+    how = settings(
+        max_examples=sequences,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.normal,
+    )
+
+    class Machine(MirrorMachine):
+        pass
+
+    try:
+        run_state_machine_as_test(seed(number)(Machine), settings=how)
+    finally:
+        forget_template()
+
+
+def main() -> None:
+    sequences, number = int(sys.argv[1]), int(sys.argv[2])
+    began = time.monotonic()
+    run(sequences, number, shrink="--as-it-is" not in sys.argv)
+    print(f"{sequences} sequences from seed {number}: 0 divergences, {time.monotonic() - began:.0f} s")
+    print(", ".join(f"{name} {count:,}" for name, count in sorted(done.items())))
+
+
+if __name__ == "__main__":
+    main()

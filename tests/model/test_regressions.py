@@ -1,0 +1,76 @@
+"""Sequences that once gave what the reference does not allow, shrunk; each says what was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model.machine import MirrorMachine, forget_template
+from tests.model.system import KIB
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _template() -> Iterator[None]:
+    yield
+    forget_template()
+
+
+@pytest.fixture
+def state() -> Iterator[MirrorMachine]:
+    machine = MirrorMachine()
+    yield machine
+    machine.teardown()
+
+
+def test_an_origin_without_ranges_that_always_breaks_off_is_given_up(state: MirrorMachine) -> None:
+    """It was asked for ever: each try brought bytes, though always the same ones."""
+    state.origin_ignores_ranges()
+    state.origin_breaks_bodies(every=1500)
+    state.open_and_read("d/e")
+
+
+def test_an_object_that_is_dropped_while_another_process_seals_it_is_not_sealed(
+    state: MirrorMachine,
+) -> None:
+    """The other's row said that it was there: state and accounting were wrong until its next open."""
+    state.another_process(1)
+    state.open("plain", slot=1)
+    state.drop(which=0, slot=0)
+    state.close(slot=1)
+    state.open_and_read("plain", slot=0)
+
+
+def test_nothing_is_evicted_for_a_file_whose_origin_does_not_answer(state: MirrorMachine) -> None:
+    """Each try to open what is not cached took room from what was, and brought nothing."""
+    state.limit(60 * KIB)
+    state.open("a")
+    state.sync()
+    state.list_folder("d")
+    complete = set(state.sealed)
+    state.origin_fails(fault="OriginFailed", parts=True)
+    for path in ("plain", "d/e"):
+        state.open(path)
+    assert state.sealed == complete
+
+
+def test_two_versions_of_one_size_and_time_are_not_mixed_in_one_handle(state: MirrorMachine) -> None:
+    """A node of unknown validator was taken for the next version, with readers of the one before."""
+    state.origin_puts("d/f", 70 * KIB)
+    state.origin_stalls(budget=17 * KIB)
+    state.open_and_read("d/f", 0, 10)
+    state.origin_puts("d/f", 70 * KIB, sneaky=True)
+    state.origin_is_well(wait=False)
+    state.open_and_read("d/f", 33 * KIB, 10)
+    state.read(0, 33 * KIB, 10)
+    state.read(0, 0, 10)
+    state.read(1, 0, 10)
+
+
+def test_the_end_of_a_name_is_stale_to_whoever_reads_past_the_cache(state: MirrorMachine) -> None:
+    """It was ENOENT, from a read of an open file."""
+    state.limit(60 * KIB)
+    state.origin_puts("b", 70 * KIB)
+    state.open_and_read("b", 0, 10)
+    state.origin_removes("b")
+    state.read(0, 0, 10)

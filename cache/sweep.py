@@ -22,7 +22,6 @@ from pathlib import Path
 
 from cache import errors, identity, rows
 from cache.errors import CacheError
-from cache.folder import CLAIMS
 from cache.index import Reader
 from cache.lease import Lease
 from cache.names import Names, Paths, alone, open_read, share, unlink
@@ -36,6 +35,8 @@ BATCH = 256
 """Files without rows that are looked at together: each may hold two descriptors."""
 PAGE = 10_000
 """Rows read at a time."""
+LOCK = "sweep.lock"
+"""File in the folder of the cache, locked by the one who looks."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another one after each start of the system."""
 
@@ -110,11 +111,9 @@ class Sweep:
     @contextmanager
     def _turn(self) -> Iterator[bool]:
         """Whether it is ours to look: one process at a time."""
+        path = Path(self._names.folder).parent / LOCK
         try:
-            # Of the folder of objects every process that has the cache open holds a lock.
-            fd = os.open(
-                Path(self._names.folder).parent / CLAIMS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            )
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
             raise errors.of_os(exc, f"look through {self._names.folder}") from exc
         try:

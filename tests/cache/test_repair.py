@@ -141,6 +141,7 @@ async def test_the_damaged_index_is_kept_beside(home: Path) -> None:
         "claims",
         "objects",
         "index.sqlite",
+        "reserve",
     }
     assert index_of(home).stat().st_mode & 0o777 == 0o600
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import Cache, Node
+from cache import Cache, Node, sweep
 from cache.sweep import Swept
 from tests.cache.support import complete, content, file, files, read_all
 
@@ -136,7 +136,7 @@ async def test_after_a_start_of_the_system_all_files_are_looked_at_once(cache: C
 
 
 async def test_one_process_at_a_time_looks(cache: Cache, home: Path) -> None:
-    fd = os.open(home / "objects", os.O_RDONLY)
+    fd = os.open(home / sweep.LOCK, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         assert cache.sweep.run() is None

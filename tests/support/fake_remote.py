@@ -53,8 +53,8 @@ class FakePart:
     stop: int | None
     size: int | None
     ranges: bool
-    digest: Digest | None
-    damaged: bool
+    digest: Digest | None = None
+    damaged: bool = False
 
     def __post_init__(self) -> None:
         self.at = self.start

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cache.index import Reader
@@ -17,11 +17,15 @@ from cache.tree import Tree
 from cache.writer import Writer
 
 _ALL = "SELECT pins.source, nodes.name, pattern, pinned_at FROM pins JOIN nodes ON nodes.id = pins.source"
+_NAME = "SELECT source, parent, name FROM nodes WHERE id = ? AND current = 1"
 # From the pinned queue to main: the next eviction puts back aside what is pinned still.
 _UNPIN = """
     UPDATE objects SET queue = 1, position = used_clock
     WHERE queue = 2 AND node IN (SELECT id FROM nodes WHERE source = ?)
 """
+
+FOLDERS_KEPT = 1024
+"""Folders whose paths are kept at hand while many files are compared with the pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,26 @@ class Pins:
 
     def is_pinned(self, node: int) -> bool:
         """Whether a file is the current version of a name that is pinned."""
+        return self.matcher()(node)
+
+    def matcher(self) -> Callable[[int], bool]:
+        """`is_pinned` for many questions in a row: pins and the paths of folders are read once."""
         patterns = self._patterns()
-        if not patterns:
-            return False
-        known = self._tree.node(node)
-        if known is None or not known.current or known.source not in patterns:
-            return False
-        return patterns[known.source].matches(self._tree.path(node))
+        folders: dict[int, str] = {}
+
+        def matches(node: int) -> bool:
+            row = self._reader.one(_NAME, node)
+            if row is None or row[0] not in patterns:
+                return False
+            source, parent, name = row
+            if parent not in folders:
+                if len(folders) >= FOLDERS_KEPT:
+                    folders.clear()
+                folders[parent] = self._tree.path(parent)
+            above = folders[parent]
+            return patterns[source].matches(f"{above}/{name}" if above else name)
+
+        return matches if patterns else lambda _: False
 
     async def add(self, source: int, patterns: Sequence[str]) -> None:
         """Pin what matches; a pattern that is there already stays as it is. Raises `BadPattern`."""

@@ -45,7 +45,9 @@ ROOM = 16 * 1024 * 1024
 FULL_TRIES = 4
 """How often a write is tried on such a disk."""
 FOLLOW_INTERVAL = 0.05
-"""Seconds between looks at what another process has filled."""
+FIRST_FOLLOW_INTERVAL = 0.005
+"""Seconds between looks at what another process fills, and between the first two, from where on they
+double: most files are small, and complete in a moment."""
 
 Chunk = bytes | bytearray | memoryview
 
@@ -210,6 +212,7 @@ class Fill:
 
     async def _take_lease(self) -> bool:
         """True once the object is ours to fill; False when another process completed it."""
+        pause = FIRST_FOLLOW_INTERVAL
         while True:
             filler = await self._lease()
             if filler is not None:
@@ -226,7 +229,8 @@ class Fill:
                 return False
             self._present = state.extents
             self._enter(FillState.FOLLOWING)
-            await trio.sleep(FOLLOW_INTERVAL)
+            await trio.sleep(pause)
+            pause = min(2 * pause, FOLLOW_INTERVAL)
 
     async def _lease(self) -> Filler | None:
         # Not in a thread: it takes less time than going there, and waits for nothing.

@@ -386,6 +386,11 @@ class Objects:
         await self.sync()
         await trio.to_thread.run_sync(self._drop, node)
 
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync is under way: whoever makes or renames a file now waits for the disk."""
+        return self._durability.syncing
+
     async def sync(self) -> None:
         """Wait until everything that is complete is sealed, and all that is written is safely on disk."""
         await result_of(self._durability.flush())

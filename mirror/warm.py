@@ -198,14 +198,15 @@ class _Run:
         gave_up: list[MirrorError],
     ) -> None:
         async with receive:
-            async for path, listed in receive:
-                if engine.cache.objects.filled_by_another(listed):
+            async for found in receive:
+                file = found
+                if engine.cache.objects.filled_by_another(file[1]):
                     self._met_another = True
-                    self._put_off.append((path, listed))
+                    self._put_off.append(file)
                     if len(self._put_off) <= PUT_OFF:
                         continue
-                    path, listed = self._put_off.popleft()
-                await self._fetch_one(engine, path, listed, scope, gave_up)
+                    file = self._put_off.popleft()
+                await self._fetch_one(engine, *file, scope, gave_up)
         while self._put_off:
             await self._fetch_one(engine, *self._put_off.popleft(), scope, gave_up)
 

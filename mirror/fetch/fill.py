@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
+from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -50,6 +51,8 @@ FIRST_FOLLOW_INTERVAL = 0.005
 double: most files are small, and complete in a moment."""
 
 Chunk = bytes | bytearray | memoryview
+T = TypeVar("T")
+A = TypeVarTuple("A")
 
 
 class FillState(Enum):
@@ -233,14 +236,22 @@ class Fill:
             pause = min(2 * pause, FOLLOW_INTERVAL)
 
     async def _lease(self) -> Filler | None:
-        # Not in a thread: it takes less time than going there, and waits for nothing.
         try:
-            return self._objects.fill(self.node)
+            return await self._name(self._objects.fill, self.node)
         except CacheFull:
             # Not even an empty file: others fill the disk as well.
             if not await self._objects.free(ROOM):
                 raise
             return self._objects.fill(self.node)
+
+    async def _name(self, work: Callable[[*A], T], *arguments: *A) -> T:
+        """Make or change names and small files: at once, unless a sync holds up whoever does that.
+
+        Going to a thread would take more time than the work, which is why that is not done always.
+        """
+        if self._objects.syncing:
+            return await trio.to_thread.run_sync(work, *arguments)
+        return work(*arguments)
 
     async def _finish(self, fd: int) -> None:
         self._filler = None
@@ -288,7 +299,7 @@ class Fill:
         filler = self._held()
         if chunks:
             await self._write(filler, 0, chunks, received)
-        return self._complete(filler)
+        return await self._name(self._complete, filler)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -424,7 +435,7 @@ class Fill:
         for left in reversed(range(FULL_TRIES)):
             try:
                 if size <= SMALL and not filler.present:
-                    filler.write(at, *chunks)  # all of a small file
+                    await self._name(filler.write, at, *chunks)  # all of a small file
                 else:
                     await trio.to_thread.run_sync(filler.write, at, *chunks)
             except CacheFull:

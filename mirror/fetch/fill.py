@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
-from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -51,8 +50,6 @@ FIRST_FOLLOW_INTERVAL = 0.005
 double: most files are small, and complete in a moment."""
 
 Chunk = bytes | bytearray | memoryview
-T = TypeVar("T")
-A = TypeVarTuple("A")
 
 
 class FillState(Enum):
@@ -237,21 +234,19 @@ class Fill:
 
     async def _lease(self) -> Filler | None:
         try:
-            return await self._name(self._objects.fill, self.node)
+            return await self._taken()
         except CacheFull:
             # Not even an empty file: others fill the disk as well.
             if not await self._objects.free(ROOM):
                 raise
             return self._objects.fill(self.node)
 
-    async def _name(self, work: Callable[[*A], T], *arguments: *A) -> T:
-        """Make or change names and small files: at once, unless a sync holds up whoever does that.
-
-        Going to a thread would take more time than the work, which is why that is not done always.
-        """
+    async def _taken(self) -> Filler | None:
+        # It makes a file, for which a sync that is under way makes everybody wait. Else it takes less time
+        # than going to a thread; so do the write and the rename of a small file, which seldom wait.
         if self._objects.syncing:
-            return await trio.to_thread.run_sync(work, *arguments)
-        return work(*arguments)
+            return await trio.to_thread.run_sync(self._objects.fill, self.node)
+        return self._objects.fill(self.node)
 
     async def _finish(self, fd: int) -> None:
         self._filler = None
@@ -299,7 +294,7 @@ class Fill:
         filler = self._held()
         if chunks:
             await self._write(filler, 0, chunks, received)
-        return await self._name(self._complete, filler)
+        return self._complete(filler)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -435,7 +430,7 @@ class Fill:
         for left in reversed(range(FULL_TRIES)):
             try:
                 if size <= SMALL and not filler.present:
-                    await self._name(filler.write, at, *chunks)  # all of a small file
+                    filler.write(at, *chunks)  # all of a small file
                 else:
                     await trio.to_thread.run_sync(filler.write, at, *chunks)
             except CacheFull:

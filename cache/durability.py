@@ -74,6 +74,8 @@ class Durability:
         self._writer = writer
         self._space = space
         self._capacity = 0
+        self.syncing = False
+        """A sync is under way. To be read without a lock: it is a hint."""
         self._released = released
         self._leases = min(LEASES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._wake = threading.Condition()
@@ -192,6 +194,7 @@ class Durability:
             self._dirty.difference_update(dirty)
             self._due = min((held.next_checkpoint or 0.0 for held in self._dirty), default=None)
         failure: CacheBroken | None = None
+        self.syncing = bool(complete or dirty)
         try:
             self._seal(complete)
             self._checkpoint(dirty)
@@ -204,6 +207,8 @@ class Durability:
             # Whoever waits must hear of it, and what comes next must still be made safe.
             log.exception("not all that was written could be made safe")
             failure = CacheBroken(f"cannot make safe what was written: {exc!r}")
+        finally:
+            self.syncing = False
         for flush in flushes:
             if failure is None:
                 flush.set_result(None)

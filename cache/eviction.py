@@ -39,6 +39,8 @@ ROUNDS = 8
 """How often others are chosen when some could not be had."""
 RECALL_ROUNDS = 10
 """How often others are given time to let go, `POLL_SECONDS` each."""
+ASIDE = 1024
+"""Pinned objects that are put aside at once: everybody else's writes wait for such a transaction."""
 EXTRA = 16 * 1024 * 1024
 """Bytes evicted beyond what is needed, at most an eighth of what the cache may hold: one eviction costs a
 synchronous write, however much it frees."""
@@ -219,18 +221,22 @@ class Eviction:
 
     def _chosen(self, need: int, capacity: int, busy: set[int]) -> list[Node]:
         """The nodes to evict next, by the policy; what is pinned is put aside."""
+        sizes: dict[int, int] = dict(self._reader.all("SELECT queue, bytes FROM queues"))
+        budget = capacity - sizes[rows.PINNED]
+        is_pinned = self._pins.matcher()
         pinned: list[int] = []
 
         def available(resident: Resident) -> bool:
             if resident.node in busy:
                 return False
-            if self._pins.is_pinned(resident.node):
+            if is_pinned(resident.node):
                 pinned.append(resident.node)
+                if len(pinned) == ASIDE:
+                    self._note(pinned, budget)
+                    pinned.clear()
                 return False
             return True
 
-        sizes: dict[int, int] = dict(self._reader.all("SELECT queue, bytes FROM queues"))
-        budget = capacity - sizes[rows.PINNED]
         victims = policy.choose(
             self._residents(Queue.SMALL),
             self._residents(Queue.MAIN),

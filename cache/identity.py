@@ -11,7 +11,7 @@ import errno
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 from cache.model import Entry, Kind, Node, same_version
 
@@ -67,11 +67,16 @@ class Identity:
         return vouched and same_version(node, seen)
 
 
+_NAMES = tuple(field.name for field in fields(Identity))
+
+
 def write(fd: int, identity: Identity) -> bool:
     """Set the attribute; False where the file system cannot hold it. Raises OSError."""
-    value = json.dumps({"format": FORMAT, **asdict(identity)}, separators=(",", ":")).encode()
+    value = json.dumps(
+        {"format": FORMAT} | {name: getattr(identity, name) for name in _NAMES}, separators=(",", ":")
+    )
     try:
-        os.setxattr(fd, ATTRIBUTE, value)
+        os.setxattr(fd, ATTRIBUTE, value.encode())
     except OSError as exc:
         if exc.errno not in _CANNOT:
             raise

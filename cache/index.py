@@ -217,21 +217,45 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 class Reader:
-    """A connection for reading. Every query is read to its end at once: no snapshot is held on to."""
+    """Connections for reading. Every query is read to its end at once: no snapshot is held on to.
+
+    Whoever asks while another query runs gets a connection of its own, so that the event loop never waits
+    for a query of a thread.
+    """
 
     def __init__(self, index: Path) -> None:
         self._index = index
-        self._connection = connect(index)
-        self._connection.execute("PRAGMA query_only = ON")
-        self._lock = threading.Lock()
+        self._idle = [self._open()]
+        self._closed = False
+        # The number below is of one connection, and says nothing beside that of another.
+        self._watch: sqlite3.Connection | None = None
+        self._watching = threading.Lock()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = connect(self._index)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
 
     def all(self, sql: str, *parameters: object) -> list[Row]:
         """All rows. Raises `CacheBroken` when the index cannot be read."""
         try:
-            with self._lock:
-                return self._connection.execute(sql, parameters).fetchall()
+            connection = self._taken()
+            try:
+                return connection.execute(sql, parameters).fetchall()
+            finally:
+                self._idle.append(connection)
+                if self._closed:
+                    self.close()
         except damage.UNREADABLE as exc:
             raise failure(self._index, exc, "read the index") from exc
+
+    def _taken(self) -> sqlite3.Connection:
+        if self._closed:
+            raise errors.CacheBroken("the cache is closed")
+        try:
+            return self._idle.pop()  # one step to other threads, as `append` is
+        except IndexError:
+            return self._open()
 
     def one(self, sql: str, *parameters: object) -> Row | None:
         """The first row or None. Raises as `all` does."""
@@ -245,10 +269,21 @@ class Reader:
 
     def data_version(self) -> int:
         """A number that changes when any other connection has changed the index."""
-        row = self.one("PRAGMA data_version")
-        return 0 if row is None else row[0]
+        try:
+            with self._watching:
+                if self._watch is None:
+                    self._watch = self._open()
+                version: int = self._watch.execute("PRAGMA data_version").fetchone()[0]
+                return version
+        except damage.UNREADABLE as exc:
+            raise failure(self._index, exc, "read the index") from exc
 
     def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._connection.close()
+        """Close the connections; those in use when their query ends."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+        with self._watching:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None

@@ -140,10 +140,11 @@ class Objects:
         row = rows.get(self._reader, node.id)
         if row is not None and row.sealed:
             return _complete(row.size or 0)
-        fd = self.open_complete(node)
+        fd, _ = self.examine(node, given_out=False)
         if fd is not None:
-            with os.fdopen(fd) as file:
-                return _complete(os.fstat(file.fileno()).st_size)
+            size = os.fstat(fd).st_size
+            os.close(fd)
+            return _complete(size)
         return ObjectState(False, Extents() if row is None else self._partial(node, row))
 
     def open_complete(self, node: Node) -> int | None:
@@ -156,8 +157,11 @@ class Objects:
         """
         return self.examine(node)[0]
 
-    def examine(self, node: Node) -> tuple[int | None, bool]:
-        """`open_complete`, and whether there was a complete object that was bad, and was dropped."""
+    def examine(self, node: Node, *, given_out: bool = True) -> tuple[int | None, bool]:
+        """`open_complete`, and whether there was a complete object that was bad, and was dropped.
+
+        A descriptor that is not to be given out need not say that the object is in use.
+        """
         paths = self._names.of(node.key)
         fd = open_read(paths.final)
         row = rows.get(self._reader, node.id)
@@ -167,7 +171,7 @@ class Objects:
         shared = share(fd)
         verdict = self._judge(fd, node, row, shared=shared)
         if verdict is _Verdict.GOOD:
-            if not shared:
+            if given_out and not shared:
                 self._share_later(node, fd)
             return fd, False
         os.close(fd)
@@ -269,6 +273,10 @@ class Objects:
         )
         row = self._reader.one(sql, source)
         return (0, 0) if row is None else (row[0], row[1])
+
+    def filled_by_another(self, node: Node) -> bool:
+        """Whether another process fills an object at this moment; one look at a lock."""
+        return self._held.get(node.key) is None and Lease.is_taken(self._names.of(node.key).part)
 
     # -- filling -----------------------------------------------------------------------------
 
@@ -404,6 +412,11 @@ class Objects:
         """
         await self.sync()
         await trio.to_thread.run_sync(self._drop, node)
+
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync is under way: whoever makes or renames a file now waits for the disk."""
+        return self._durability.syncing
 
     async def sync(self) -> None:
         """Wait until everything that is complete is sealed, and all that is written is safely on disk."""

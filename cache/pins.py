@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,11 +20,15 @@ from cache.tree import Tree
 from cache.writer import Writer
 
 _ALL = "SELECT pins.source, nodes.name, pattern, pinned_at FROM pins JOIN nodes ON nodes.id = pins.source"
+_NAME = "SELECT source, parent, name FROM nodes WHERE id = ? AND current = 1"
 # From the pinned queue to main: the next eviction puts back aside what is pinned still.
 _UNPIN = """
     UPDATE objects SET queue = 1, position = used_clock
     WHERE queue = 2 AND (?1 = 0 OR node IN (SELECT id FROM nodes WHERE source = ?1))
 """
+
+FOLDERS_KEPT = 1024
+"""Folders whose paths are kept at hand while many files are compared with the pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,28 @@ class Pins:
 
     def is_pinned(self, node: int) -> bool:
         """Whether a file is the current version of a name that is pinned."""
+        return self.matcher()(node)
+
+    def matcher(self) -> Callable[[int], bool]:
+        """`is_pinned` for many questions in a row: pins and the paths of folders are read once."""
         patterns = self._patterns()
-        if not patterns and not self._spared:
-            return False
-        known = self._tree.node(node)
-        if known is None or not known.current:
-            return False
-        these = [some[known.source] for some in (patterns, self._spared) if known.source in some]
-        return bool(these) and any(some.matches(self._tree.path(node)) for some in these)
+        spared = dict(self._spared)
+        folders: dict[int, str] = {}
+
+        def matches(node: int) -> bool:
+            row = self._reader.one(_NAME, node)
+            if row is None or (row[0] not in patterns and row[0] not in spared):
+                return False
+            source, parent, name = row
+            if parent not in folders:
+                if len(folders) >= FOLDERS_KEPT:
+                    folders.clear()
+                folders[parent] = self._tree.path(parent)
+            above = folders[parent]
+            path = f"{above}/{name}" if above else name
+            return any(some[source].matches(path) for some in (patterns, spared) if source in some)
+
+        return matches if patterns or spared else lambda _: False
 
     @asynccontextmanager
     async def sparing(self, source: int, patterns: Patterns) -> AsyncIterator[None]:

@@ -44,6 +44,8 @@ def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
 
 def combined(first: int, second: int, length: int) -> int:
     """CRC-32C of two runs one behind the other; ``length`` is that of the second, in bytes."""
+    if not first:
+        return second  # nothing is moved: the first of all runs, whose sum is looked for for every file
     # Moving the first by `length` zero bytes is a product with x^(8 * length) modulo the polynomial.
     power = 0
     while length:

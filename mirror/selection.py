@@ -6,7 +6,8 @@ Folders that nothing can match below are not listed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from cache import Cache, Kind, Node
 from cache.errors import BadPattern
@@ -45,7 +46,14 @@ def root_of(cache: Cache, source: str) -> Node:
 
 
 async def walk(
-    namespace: Namespace, patterns: Patterns, found: Found, failed: Failed, *, ask: bool = True
+    namespace: Namespace,
+    patterns: Patterns,
+    found: Found,
+    failed: Failed,
+    *,
+    ask: bool = True,
+    since: float = math.inf,
+    order: Callable[[list[Node]], Iterable[Node]] = iter,
 ) -> None:
     """Give every file that matches to ``found``, folder by folder.
 
@@ -55,12 +63,15 @@ async def walk(
         found: awaited for each; the walk goes no further until it returns.
         failed: called for a folder that cannot be listed; the walk goes on with the others.
         ask: list folders that are not fresh by the namespace's TTL; False: only those never listed.
+        since: a folder that anybody has listed after this (epoch seconds) is fresh in any case.
+        order: in which order the entries of a folder are looked at.
     """
     folders = [("", namespace.root.id)]
     while folders:
         path, folder = folders.pop()
         try:
-            if ask or namespace.node(folder).listed_at is None:
+            listed_at = namespace.node(folder).listed_at
+            if listed_at is None or (ask and listed_at < since):
                 await namespace.listed(folder)
         except MirrorError as exc:
             failed(path or "/", exc)
@@ -69,7 +80,7 @@ async def walk(
         after = 0
         while nodes := namespace.children(folder, after):
             after = nodes[-1].entry
-            for node in nodes:
+            for node in order(nodes):
                 child = f"{path}/{node.name}" if path else node.name
                 if node.kind is Kind.FOLDER:
                     if patterns.may_match_below(child):

@@ -4,11 +4,18 @@ The tree is listed and fetched at the same time: one task lists folder after fol
 matching files to a fixed number of fetching tasks over a short channel, so memory does not grow
 with the tree. What is complete already costs one look into the index; an interrupted run goes on
 where its parts ended.
+
+Others may warm the same at the same time. What another process fills is put off, and looked at again
+when there is nothing else to do: so each goes on with what nobody has begun, and all of them together
+are about as fast as one with as many jobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +35,10 @@ REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""
 GIVE_UP_AFTER = 10
 """Files in a row that failed because the origin does not answer: the rest would fail too."""
+PUT_OFF = 1024
+"""Files of other processes that are put off at most; then the first of them is waited for."""
 WARM_TTL = 0.0
-"""Every folder is listed anew, once: warming is asked for to have what is there now."""
+"""Every folder is listed anew, once, by one of those who warm: they are asked to have what is there now."""
 
 
 @dataclass(slots=True)
@@ -153,7 +162,10 @@ class _Run:
         self._budget = budget
         self._patterns = patterns
         self._report = report
+        self._began = time.time()
         self._failures_in_a_row = 0
+        self._met_another = False
+        self._put_off: deque[tuple[str, Node]] = deque()
 
     async def report_now_and_then(self, engine: Engine) -> None:
         while True:
@@ -189,7 +201,15 @@ class _Run:
 
         async with send:
             try:
-                await walk(engine.namespace, self._patterns, found, self._failed, ask=ask)
+                await walk(
+                    engine.namespace,
+                    self._patterns,
+                    found,
+                    self._failed,
+                    ask=ask,
+                    since=self._began,
+                    order=self._in_turn,
+                )
             except DoesNotFit as exc:
                 self._refuse(exc, scope)
                 return
@@ -199,6 +219,19 @@ class _Run:
         self.summary.refused = str(why)
         scope.cancel()
 
+    def _in_turn(self, nodes: list[Node]) -> Iterator[Node]:
+        """Nodes in their order; in any order once another process is seen to go the same way.
+
+        Else all of them would reach for the same file at the same moment, again and again.
+        """
+        left = nodes[::-1]
+        alone = True
+        while left:
+            if alone and self._met_another:
+                random.shuffle(left)
+                alone = False
+            yield left.pop()
+
     async def _fetch_all(
         self,
         engine: Engine,
@@ -207,22 +240,34 @@ class _Run:
         gave_up: list[MirrorError],
     ) -> None:
         async with receive:
-            async for path, listed in receive:
-                try:
-                    await self._fetch(engine, path, listed)
-                except DoesNotFit as exc:
-                    self._refuse(exc, scope)
-                    return
-                except MirrorError as exc:
-                    self._failed(path, exc)
-                    origin = isinstance(exc, OriginFailed | Stalled)
-                    self._failures_in_a_row = self._failures_in_a_row + 1 if origin else 0
-                    if self._failures_in_a_row >= GIVE_UP_AFTER:
-                        gave_up.append(OriginFailed(f"{exc}; gave up after {GIVE_UP_AFTER} files in a row"))
-                        scope.cancel()
-                        return
-                else:
-                    self._failures_in_a_row = 0
+            async for found in receive:
+                file = found
+                if engine.cache.objects.filled_by_another(file[1]):
+                    self._met_another = True
+                    self._put_off.append(file)
+                    if len(self._put_off) <= PUT_OFF:
+                        continue
+                    file = self._put_off.popleft()
+                await self._fetch_one(engine, *file, scope, gave_up)
+        while self._put_off:
+            await self._fetch_one(engine, *self._put_off.popleft(), scope, gave_up)
+
+    async def _fetch_one(
+        self, engine: Engine, path: str, listed: Node, scope: trio.CancelScope, gave_up: list[MirrorError]
+    ) -> None:
+        try:
+            await self._fetch(engine, path, listed)
+        except DoesNotFit as exc:
+            self._refuse(exc, scope)
+        except MirrorError as exc:
+            self._failed(path, exc)
+            origin = isinstance(exc, OriginFailed | Stalled)
+            self._failures_in_a_row = self._failures_in_a_row + 1 if origin else 0
+            if self._failures_in_a_row >= GIVE_UP_AFTER:
+                gave_up.append(OriginFailed(f"{exc}; gave up after {GIVE_UP_AFTER} files in a row"))
+                scope.cancel()
+        else:
+            self._failures_in_a_row = 0
 
     async def _fetch(self, engine: Engine, path: str, listed: Node) -> None:
         node = listed

@@ -55,7 +55,9 @@ ROOM = 16 * 1024 * 1024
 FULL_TRIES = 4
 """How often a write is tried on such a disk."""
 FOLLOW_INTERVAL = 0.05
-"""Seconds between looks at what another process has filled."""
+FIRST_FOLLOW_INTERVAL = 0.005
+"""Seconds between looks at what another process fills, and between the first two, from where on they
+double: most files are small, and complete in a moment."""
 
 Chunk = bytes | bytearray | memoryview
 
@@ -257,6 +259,7 @@ class Fill:
 
     async def _take_lease(self) -> bool:
         """True once the object is ours to fill; False when another process completed it."""
+        pause = FIRST_FOLLOW_INTERVAL
         while True:
             filler = await self._lease()
             if filler is not None:
@@ -271,17 +274,24 @@ class Fill:
                 return False
             self._present = state.extents
             self._enter(FillState.FOLLOWING)
-            await trio.sleep(FOLLOW_INTERVAL)
+            await trio.sleep(pause)
+            pause = min(2 * pause, FOLLOW_INTERVAL)
 
     async def _lease(self) -> Filler | None:
-        # Not in a thread: it takes less time than going there, and waits for nothing.
         try:
-            return self._objects.fill(self.node)
+            return await self._taken()
         except CacheFull:
             # Not even an empty file: others fill the disk as well. One object's room is enough for that.
             if not await self._objects.free(1):
                 raise
             return self._objects.fill(self.node)
+
+    async def _taken(self) -> Filler | None:
+        # It makes a file, for which a sync that is under way makes everybody wait. Else it takes less time
+        # than going to a thread; so do the write and the rename of a small file, which seldom wait.
+        if self._objects.syncing:
+            return await trio.to_thread.run_sync(self._objects.fill, self.node)
+        return self._objects.fill(self.node)
 
     async def _finish(self, fd: int) -> None:
         self._filler = None

@@ -52,6 +52,8 @@ LATE = 3600.0
 """Seconds the kernel may keep a name at least, unless it is told otherwise (`mirror.worker.watch`)."""
 LATEST = 1e6
 """Seconds it may keep one at most: an endless TTL, in numbers the kernel can count with."""
+SWITCH_SECONDS = 0.001
+"""How long the event loop waits for a thread that computes, at most; Python's own limit is 5 ms."""
 
 
 def main() -> None:
@@ -62,6 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     drop_all()
     raise_descriptor_limit()
+    sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,

@@ -30,6 +30,8 @@ class Row:
     aim: float | None = None
     more_is_better: bool = False
     """True for rates: the ratio must be at least the limit. False for times and sizes: at most."""
+    absolute: bool = False
+    """The reference is 1 of the unit: the ratio is the figure itself."""
 
     def within(self, ratio: float, limit: float | None) -> bool | None:
         """Whether a ratio keeps a limit; None when there is no limit."""

@@ -21,7 +21,7 @@ from tests.support.mounts import Mount, mounted
 from tests.support.servers import nginx
 from tests.support.waiting import eventually
 
-MEMORY = Row("memory", "memory of keeper and worker", "1 MiB", "MiB", 250, 150)
+MEMORY = Row("memory", "memory of keeper and worker", "1 MiB", "MiB", 250, 150, absolute=True)
 
 ROWS = (MEMORY,)
 
@@ -85,6 +85,11 @@ def _pids(mount: Mount) -> dict[str, int]:
 def _both(mount: Mount, field: str) -> float:
     # All of them: a helper process that one of the two starts counts as well.
     return sum(_kib(Path(f"/proc/{pid}/smaps_rollup"), field) for pid in mount.processes()) / 1024
+
+
+def pss(pid: int) -> float:
+    """Proportional set size of a process, in MiB."""
+    return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss") / 1024
 
 
 def _peak(pid: int) -> float:

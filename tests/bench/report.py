@@ -51,7 +51,7 @@ def markdown(results: Sequence[Result]) -> str:
         ours, reference, plain = (
             _figure(result.median(side), result.row.unit) for side in (OURS, REFERENCE, PLAIN)
         )
-        against = f"{reference} ({result.row.against})" if reference and result.row.unit != "MiB" else ""
+        against = f"{reference} ({result.row.against})" if reference and not result.row.absolute else ""
         ratio = f"{result.ratio:.2f}" if against else ""
         lines.append(f"| {result.row.title} | **{ours}** | {plain} | {against} | {ratio} |")
     return "\n".join(lines) + "\n"

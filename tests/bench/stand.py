@@ -38,6 +38,9 @@ class Scale:
     opens: int = 20_000
     listed: int = 100_000
     fills: int = 8
+    folders: int = 100
+    """Of 10,000 files each, in the large cache."""
+    loop_seconds: float = 10.0
 
 
 QUICK = Scale(
@@ -48,6 +51,8 @@ QUICK = Scale(
     random_reads=50_000,
     opens=5_000,
     listed=10_000,
+    folders=3,
+    loop_seconds=3.0,
 )
 """Enough to see that everything runs; its ratios are a hint."""
 

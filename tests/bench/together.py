@@ -1,0 +1,71 @@
+"""The row about several processes that warm one source into one cache.
+
+8 processes with 2 jobs each, against one with 16. Their start-up is not measured (8 interpreters on 2
+cores take longer than the files): all have imported what they need before the clock starts.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from tests.bench.measure import OURS, REFERENCE, Result, Row, take_turns
+from tests.bench.stand import SMALL, Stand, settle
+
+TOGETHER = Row("warm_together", "8 processes warming one source", "one with as many jobs", "s", 1.2, 1.0)
+
+ROWS = (TOGETHER,)
+
+_PROCESSES = 8
+_JOBS = 2
+_PROGRAM = """
+import sys
+import mirror.cli.progress, mirror.cli.running, mirror.cli.warm, mirror.remotes.http.remote, mirror.warm
+from mirror.cli.main import main
+print(flush=True)
+sys.stdin.readline()
+main()
+"""
+
+
+def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:
+    """Measure the row, if it is wanted."""
+    if TOGETHER.key in wanted:
+        sides = {
+            OURS: lambda: _warm(stand, _PROCESSES, _JOBS),
+            REFERENCE: lambda: _warm(stand, 1, _PROCESSES * _JOBS),
+        }
+        _warm(stand, 1, _PROCESSES * _JOBS)  # the origin's pages
+        yield Result(TOGETHER, take_turns(stand.scale.cold_rounds, sides))
+
+
+def _warm(stand: Stand, processes: int, jobs: int) -> float:
+    cache = stand.folder / "together"
+    argv = [sys.executable, "-c", _PROGRAM, "warm", "--quiet", "--jobs", str(jobs), "--cache", str(cache)]
+    argv.append(f"{stand.server.url}{SMALL}/")
+    settle()
+    started = [
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(processes)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            process.stdout.readline()
+        began = time.perf_counter()
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        codes = [process.wait() for process in started]
+        seconds = time.perf_counter() - began
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    assert codes == [0] * processes, codes
+    shutil.rmtree(cache)
+    return seconds

@@ -62,7 +62,7 @@ class Cache:
         reserve = Reserve(path)
         # The last thing on the way out: what the log of the index took is free by then.
         stack.callback(reserve.fill, plenty=1)
-        reserve.spend_if_short()
+        reserve.open_up()
         index.prepare(file, reserve.spend)
         after_connections = stack.enter_context(ExitStack())
         reader, behind = Reader(file), Reader(file)

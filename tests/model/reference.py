@@ -159,7 +159,7 @@ class Reference:
         return self._stale(path)
 
     def candidates(self, node: int) -> frozenset[Version]:
-        """The versions that a node can stand for; while it is unread, also one that looks the same and came later."""
+        """The versions that a node can stand for: while it is unread, also later ones that look the same."""
         seen = self.nodes[node]
         return frozenset(version for version in self.past(seen.path) if seen.can_be(version))
 
@@ -167,7 +167,9 @@ class Reference:
         """A look-up found nothing; returns what is wrong with that."""
         if None not in self._since_told(path):
             return f"{path} was always there"
-        return self._stale(path)
+        # Whoever tells that a folder is gone tells it of all below.
+        folder = path.rpartition("/")[0]
+        return self._stale(path) and (self._stale(folder) if folder else self._stale(path))
 
     def _since_told(self, path: str) -> set[Version | None]:
         return self.states(path, self._told.get(path, (0, 0.0))[0])

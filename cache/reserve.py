@@ -13,6 +13,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from cache.folder import OBJECTS
+from cache.names import alone, open_read
+
 log = logging.getLogger(__name__)
 
 NAME = "reserve"
@@ -34,6 +37,7 @@ class Reserve:
     """The files of one cache. Never raises: without them everything is as it would have been."""
 
     def __init__(self, cache: Path) -> None:
+        self._cache = cache
         self._files = [cache / NAME / str(number) for number in range(FILES)]
 
     def fill(self, plenty: int = PLENTY) -> None:
@@ -51,12 +55,26 @@ class Reserve:
             for file in self._files:
                 _make(file)
 
-    def spend_if_short(self) -> None:
-        """Unlink the files when next to nothing is free."""
+    def open_up(self) -> None:
+        """Make sure that there is room to open an index, before that is tried.
+
+        On a file system whose blocks are smaller than pages, trying it without room kills the process
+        (`cache.index.allocate_shared`). Where the files are not there, objects that nobody has in use go:
+        partial ones first. Their rows stay, and are found to be of nothing at the next open.
+        """
         with suppress(OSError):
-            room = os.statvfs(self._files[0].parent.parent)
-            if room.f_bavail * room.f_frsize < SHORT or (room.f_files and room.f_favail < SHORT_OF_INODES):
-                self.spend()
+            if not self._short() or (self.spend() and not self._short()):
+                return
+            objects = self._cache / OBJECTS
+            for path in sorted(objects.glob("*/*"), key=lambda path: path.suffix != ".part"):
+                _remove_unused(path)
+                if not self._short():
+                    log.warning("the disk of the cache is full: cached objects made room for the index")
+                    return
+
+    def _short(self) -> bool:
+        room = os.statvfs(self._cache)
+        return room.f_bavail * room.f_frsize < SHORT or bool(room.f_files and room.f_favail < SHORT_OF_INODES)
 
     def spend(self) -> bool:
         """Unlink the files; False: there were none."""
@@ -68,6 +86,18 @@ class Reserve:
         if spent:
             log.info("the disk of the cache is full: what was kept back for that is used")
         return spent
+
+
+def _remove_unused(path: Path) -> None:
+    """Whoever fills, seals, serves or removes an object has its lock."""
+    fd = open_read(str(path))
+    if fd is None:
+        return
+    try:
+        if os.fstat(fd).st_size and alone(fd):
+            path.unlink()
+    finally:
+        os.close(fd)
 
 
 def _make(file: Path) -> None:

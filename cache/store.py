@@ -86,7 +86,7 @@ def start(path: Path, stack: ExitStack) -> tuple[Hands, Objects]:
     reserve = Reserve(path)
     # The last thing on the way out: what the log of the index took is free by then.
     stack.callback(reserve.fill, plenty=1)
-    reserve.spend_if_short()
+    reserve.open_up()
     # Closed after all connections: while there is one to it, nobody may replace the index.
     stack.callback(open_index(path, reserve.spend).close)
     after_connections = stack.enter_context(ExitStack())

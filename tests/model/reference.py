@@ -48,12 +48,24 @@ def _content(number: int, size: int) -> bytes:
 
 @dataclass
 class Seen:
-    """A node that the mirror showed: which versions it can stand for."""
+    """A node that the mirror showed, and what is known of the version that it stands for."""
 
     path: str
-    candidates: frozenset[Version]
+    size: int | None
+    mtime_ns: int
+    validator: str | None
+    fits: frozenset[Version] | None = None
+    """Versions that the bytes which were read can be of; None: nobody has read any."""
     poisoned: bool = False
     """Its object was found damaged while it was in use: who has it open keeps what they have."""
+
+    def can_be(self, version: Version) -> bool:
+        return (
+            self.size in (None, version.size)
+            and self.mtime_ns == version.mtime_ns
+            and self.validator in (None, version.validator)
+            and (self.fits is None or version in self.fits)
+        )
 
 
 @dataclass
@@ -131,30 +143,33 @@ class Reference:
         self, path: str, node: int, size: int | None, mtime_ns: int, validator: str | None
     ) -> str | None:
         """A look-up of a path gave a node; returns what is wrong with that."""
-        seen = self.nodes.get(node)
-        known = frozenset(
-            version
-            for version in self.past(path)
-            if size in (None, version.size) and mtime_ns == version.mtime_ns
-            if validator is None or validator == version.validator
-        )
-        if seen is not None and seen.path != path:
+        seen = self.nodes.setdefault(node, Seen(path, size, mtime_ns, validator))
+        if seen.path != path:
             return f"node {node} was {seen.path}"
-        if seen is None:
-            seen = self.nodes[node] = Seen(path, known)
-        seen.candidates &= known
-        if not seen.candidates:
+        if None not in (seen.validator, validator) and seen.validator != validator:
+            return f"node {node} of {path} was another version"
+        seen.size = seen.size if size is None else size
+        seen.validator = seen.validator or validator
+        candidates = self.candidates(node)
+        if not candidates:
             return f"node {node} of {path} stands for no version that ever was, or for two"
         allowed = {version.listed for version in self._since_told(path) if version is not None}
-        if not any(version.listed in allowed for version in seen.candidates):
+        if not any(version.listed in allowed for version in candidates):
             return f"{path} is an older version than the origin has told of"
         return self._stale(path)
+
+    def candidates(self, node: int) -> frozenset[Version]:
+        """The versions that a node can stand for: while it is unread, also later ones that look the same."""
+        seen = self.nodes[node]
+        return frozenset(version for version in self.past(seen.path) if seen.can_be(version))
 
     def is_absent(self, path: str) -> str | None:
         """A look-up found nothing; returns what is wrong with that."""
         if None not in self._since_told(path):
             return f"{path} was always there"
-        return self._stale(path)
+        # Whoever tells that a folder is gone tells it of all below.
+        folder = path.rpartition("/")[0]
+        return self._stale(path) and (self._stale(folder) if folder else self._stale(path))
 
     def _since_told(self, path: str) -> set[Version | None]:
         return self.states(path, self._told.get(path, (0, 0.0))[0])
@@ -174,18 +189,20 @@ class Reference:
         seen = self.nodes[node]
         if seen.poisoned:
             return None
-        fits = frozenset(v for v in seen.candidates if v.content[offset : offset + size] == data)
+        candidates = self.candidates(node)
+        fits = frozenset(v for v in candidates if v.content[offset : offset + size] == data)
         if not fits:
-            what = ", ".join(f"{v.number} ({v.size} bytes)" for v in seen.candidates)
+            what = ", ".join(f"{v.number} ({v.size} bytes)" for v in candidates)
             where = f"{len(data)} bytes at {offset} of {seen.path}, asked for {size}"
             return f"{where}: not of version {what}; {_describe(data, offset, self._versions)}"
-        seen.candidates = fits
+        if data:
+            seen.fits = fits
         return None
 
     def may_have_changed(self, node: int) -> bool:
         """Whether the origin may not have a node's version at some moment of this step."""
-        seen = self.nodes[node]
-        return bool(self.states(seen.path, self.step) - seen.candidates) or len(seen.candidates) > 1
+        candidates = self.candidates(node)
+        return bool(self.states(self.nodes[node].path, self.step) - candidates) or len(candidates) > 1
 
 
 def _describe(data: bytes, offset: int, versions: list[Version]) -> str:

@@ -8,7 +8,8 @@ import time
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model.machine import MirrorMachine, done, forget_template
+from tests.model.lockstep import done, forget_template
+from tests.model.machine import MirrorMachine
 
 STEPS = 25
 """Most operations of one sequence."""

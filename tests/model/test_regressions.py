@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.model.machine import MirrorMachine, forget_template
+from tests.model.lockstep import forget_template
+from tests.model.machine import MirrorMachine
 from tests.model.system import KIB
 
 

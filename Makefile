@@ -10,7 +10,7 @@ c_sources := $(shell find mirror/keeper -name '*.c' -o -name '*.h')
 # Mounting takes root; without it the tests run through sudo.
 as_root := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help venv demo test check bench sanitize powercut soak-model clean
+.PHONY: help venv demo test check bench sanitize powercut soak-model soak clean
 
 help:
 	@echo 'make demo      mount a sample data set, read it cold and warm, show the difference'
@@ -20,6 +20,7 @@ help:
 	@echo 'make sanitize  run the C part under AddressSanitizer and ThreadSanitizer'
 	@echo 'make powercut  simulate 20,000 power cuts (make test: 500)'
 	@echo 'make soak-model  10,000 random sequences against a reference, 200 full disks; about half an hour'
+	@echo 'make soak      all that is long: 1,000 kills, 100,000 opens that race, the two above'
 	@echo 'make venv      only install'
 	@echo 'make clean     remove what was built'
 
@@ -70,6 +71,10 @@ soak-model: .venv/.installed
 	    folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && echo "50 disks that become full: $$kind" && \
 	    $(as_root) unshare --mount $(bin)/python -m tests.cache.full_engine $$kind "$$folder" 50 $(SEED) || exit 1; \
 	done
+
+soak: powercut soak-model
+	$(as_root) MIRROR_KILLS=1000 $(bin)/python -m pytest -q tests/kills
+	$(as_root) MIRROR_OPENS=100000 $(bin)/python -m pytest -q tests/e2e/test_race.py
 
 clean:
 	rm -rf .venv build dist *.egg-info bench.json .mypy_cache .pytest_cache .ruff_cache .hypothesis

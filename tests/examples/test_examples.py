@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import io
 import json
 import os
@@ -144,3 +145,17 @@ def test_the_unit_starts_a_command_that_exists() -> None:
     options = [word for word in rest if word.startswith("-")]
     assert options
     assert all(option in known for option in options)
+
+
+def test_files_are_read_without_a_mount_and_fetched_once(source: str, data: Path, tmp_path: Path) -> None:
+    """What one program has fetched, the next one has."""
+    names = sorted(str(path.relative_to(data)) for path in data.rglob("*") if path.is_file())[:5]
+    first = run("read_without_mount.py", source, *names, "--cache", tmp_path / "cache")
+    assert first.returncode == 0, first.stderr
+    for line, name in zip(first.stdout.splitlines(), names, strict=True):
+        assert line.startswith(hashlib.sha256((data / name).read_bytes()).hexdigest())
+    again = run("read_without_mount.py", source, *names, "--cache", tmp_path / "cache")
+    assert again.stdout == first.stdout
+    assert again.stderr.endswith("\n0 bytes came over the network\n") or again.stderr.startswith("0 bytes")
+    missing = run("read_without_mount.py", source, "no such file", "--cache", tmp_path / "cache")
+    assert (missing.returncode, "no such file" in missing.stderr) == (1, True)

@@ -61,6 +61,8 @@ class Removal:
         self._writer = writer
         self._space = room
         self._reserve = reserve
+        self.lost: list[int] = []
+        """Nodes whose objects a process that died had not made safe: whoever holds one may let it go."""
 
     def remove(self, nodes: Sequence[Node], *, in_use: bool = False, ghosts: bool = False) -> list[Removed]:
         """Remove objects; those that are being filled or in use stay. Returns those that went.
@@ -184,6 +186,7 @@ class Removal:
                 if not _sealed_now(paths.final):
                     # Complete, and not made safe; who has it open keeps it.
                     unlink(paths.final)
+                    self.lost.append(node.id)
                 unlink(paths.part)
         finally:
             lease.release()

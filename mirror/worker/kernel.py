@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyfuse3
@@ -70,9 +70,14 @@ class Kernel:
                 self._forget(node.parent, node.name)
             after = nodes[-1].entry
 
-    def _retire(self, node: Node) -> None:
+    def retire_all(self, nodes: Iterable[int]) -> None:
+        """Take back the backing files of nodes whose objects are gone."""
         with _keeper_may_be_gone():
-            self._registrar.retire(node.id)
+            for node in nodes:
+                self._registrar.retire(node)
+
+    def _retire(self, node: Node) -> None:
+        self.retire_all([node.id])
 
     def _forget(self, folder: int, name: str) -> None:
         is_root = self.namespace is not None and folder == self.namespace.root.id

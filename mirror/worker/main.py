@@ -113,10 +113,11 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         await nursery.start(say_served, engine.cache)
         if generation == 0:
             await apply_limits(engine.cache, config.cache_size, config.min_free)
-        warning = await engine.namespace.check_source() if generation == 0 else None
+        warning = await _warnings(engine) if generation == 0 else None
         watch = Watch(engine.namespace, config.ttl, kernel.forget_folder)
         kernel.namespace = engine.namespace
         if generation > 0:
+            kernel.retire_all(engine.cache.objects.removal.lost)
             # What the predecessor told the kernel is our promise now.
             for folder in engine.namespace.listed_since(time.time() - late):
                 watch.used(folder)
@@ -152,6 +153,18 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
                 await pyfuse3.main(max_tasks=TASKS)
             finally:
                 pyfuse3.close(unmount=False)
+
+
+async def _warnings(engine: Engine) -> str | None:
+    """What a user should know at the start: the origin is gone, the disk is full. Raises as `check_source`."""
+    found = [await engine.namespace.check_source()]
+    room = engine.cache.space.room()
+    if room.left <= 0 and room.disk_is_short:
+        found.append(
+            "the disk of the cache has less free than --min-free wants: only what is evicted makes room "
+            "for more ('mirror du' shows how much)"
+        )
+    return "; ".join(each for each in found if each) or None
 
 
 async def _answer(

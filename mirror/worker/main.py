@@ -156,7 +156,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
 
 
 async def _warnings(engine: Engine) -> str | None:
-    """What a user should know at the start: the origin is gone, the disk is full. Raises as `check_source`."""
+    """What a user should know at the start: no origin, no room. Raises as `check_source`."""
     found = [await engine.namespace.check_source()]
     room = engine.cache.space.room()
     if room.left <= 0 and room.disk_is_short:

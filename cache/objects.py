@@ -30,7 +30,7 @@ import trio
 
 from cache import errors, identity, rows
 from cache.durability import Durability
-from cache.errors import CacheError
+from cache.errors import CacheError, CacheFull
 from cache.eviction import Eviction
 from cache.extents import Extents
 from cache.filler import Filler
@@ -436,6 +436,7 @@ class Objects:
             self.removal.settle(node)
         else:
             os.close(fd)
+            self._writer.submit(lambda _: None).result()  # what was taken over has its row
 
     def close(self) -> None:
         """Make everything safe and end. Blocks. Fillers that are left must not be used any more."""
@@ -506,7 +507,10 @@ class Objects:
 
         False: somebody else has removed it, or fetched it again.
         """
-        lease = Lease.take(paths.part)
+        try:
+            lease = Lease.take(paths.part)
+        except CacheFull:
+            return False  # no room even for an empty file: it is not served, and dropped another time
         if lease is None:
             return False
         if rows.get(self._reader, node.id) != row:

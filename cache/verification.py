@@ -27,6 +27,7 @@ import trio
 
 from cache import errors, rows, versions
 from cache.digests import Digest, Hasher, hasher
+from cache.errors import CacheError
 from cache.held import HeldState
 from cache.index import Reader
 from cache.model import Node
@@ -109,13 +110,19 @@ class Verification:
         try:
             known = await trio.to_thread.run_sync(self._known, node)
             if known is None:
+                # It may have been taken over a moment ago: then its row is on its way.
+                await self._writer.run(lambda _: None)
+                known = await trio.to_thread.run_sync(self._known, node)
+            if known is None:
                 return Finding(node, State.UNKNOWN)
             bad = await self._compare(fd, known, pace)
         finally:
             os.close(fd)
         if bad is None:
-            at = time.time()
-            await self._writer.run(partial(_put_verified, node=node.id, at=at))
+            try:
+                await self._writer.run(partial(_put_verified, node=node.id, at=time.time()))
+            except CacheError as exc:
+                log.info("that %s is good could not be noted: %s", node.name, exc)
             return Finding(node, State.GOOD, known.size)
         return await self._remove_bad(node, known.size, bad)
 

@@ -50,7 +50,7 @@ def test_limits_are_kept_until_others_are_given(folder: Path, origin: Server, ca
     assert usage(cache)["limits"] == {"cache_size": None, "min_free": str(8 * MiB)}
 
 
-def test_a_mount_keeps_to_the_size_of_its_cache(folder: Path, origin: Server, cache: Path) -> None:
+def test_the_cache_keeps_to_its_limits(folder: Path, origin: Server, cache: Path) -> None:
     """What is read beyond it evicts what was read before, and every byte is right."""
     paths = [put(folder, f"{number}.bin", noise(str(number), MiB)) for number in range(12)]
     with mounted(origin.url, cache=cache, args=["--cache-size", "6M", "-o", "no_passthrough"]) as mount:
@@ -58,6 +58,28 @@ def test_a_mount_keeps_to_the_size_of_its_cache(folder: Path, origin: Server, ca
             assert digest(mount.path / path.name) == digest(path)
     room = usage(cache)["room"]
     assert MiB < room["occupied"] <= 6 * MiB
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "no_passthrough"]], ids=["passthrough", "page cache"])
+def test_a_file_that_is_open_is_never_evicted(
+    folder: Path, origin: Server, cache: Path, options: list[str]
+) -> None:
+    """Whatever is read meanwhile, by this mount or by another process; closed, it goes as any other."""
+    paths = [put(folder, f"{number:02}.bin", noise(str(number), MiB)) for number in range(12)]
+    with mounted(origin.url, cache=cache, args=["--cache-size", "6M", *options]) as mount:
+        others = [path.name for path in paths[1:]]
+        with (mount.path / "00.bin").open("rb", buffering=0) as kept:
+            for name in others:
+                assert digest(mount.path / name) == digest(folder / name)
+            mirror("warm", "-q", "--cache", cache, origin.url, "0[1-4].bin").ok()
+            origin.stop()
+            assert kept.read(MiB) == paths[0].read_bytes(), "it is here, without the origin"
+            origin.start()
+        for _ in range(3):
+            for name in others:
+                digest(mount.path / name)
+        row = json.loads(mirror("ls", "--json", "--offline", "--cache", cache, origin.url).ok().out)[0]
+        assert (row["path"], row["complete"]) == ("00.bin", False)
 
 
 def test_a_lowered_limit_is_kept_to_at_once(folder: Path, origin: Server, cache: Path) -> None:

@@ -28,7 +28,7 @@ def pins(cache: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_pinned_files_are_fetched_and_never_evicted(folder: Path, origin: Server, cache: Path) -> None:
+def test_what_is_pinned_is_kept(folder: Path, origin: Server, cache: Path) -> None:
     """Whatever else is fetched; until they are unpinned."""
     for number in range(4):
         put(folder, f"keep/{number}.bin", noise(f"keep{number}", MiB))

@@ -60,10 +60,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def taken(disk: Path, cache: Path) -> int:
-    """Bytes of the file system that are not the index."""
+    """Bytes of the file system that are not the index, nor what is kept back for it."""
     status = os.statvfs(disk)
     used = (status.f_blocks - status.f_bfree) * status.f_frsize
-    for path in (*cache.glob("index*"), *cache.glob("claims/*")):
+    for path in (*cache.glob("index*"), *cache.glob("claims/*"), *cache.glob("reserve/*")):
         try:
             used -= path.stat().st_blocks * 512
         except FileNotFoundError:

@@ -51,7 +51,7 @@ def test_what_is_good_is_called_good(folder: Path, origin: Server) -> None:
         assert mount.mirror("verify", origin.url, "../x").code == 2
 
 
-def test_a_rotten_file_is_removed_and_fetched_again(folder: Path, origin: Server) -> None:
+def test_a_bit_that_rots_is_found(folder: Path, origin: Server) -> None:
     data = {name: noise(name, 200_000) for name in ("a", "b", "c")}
     for name, bytes_ in data.items():
         put(folder, name, bytes_)

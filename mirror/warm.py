@@ -26,7 +26,7 @@ from cache.patterns import Patterns
 from mirror.background import background
 from mirror.budget import Budget, apply_limits
 from mirror.engine import Engine, open_engine
-from mirror.errors import DoesNotFit, MirrorError, OriginFailed, Stalled
+from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
 from mirror.fetch import Priority
 from mirror.limits import raise_descriptor_limit
 from mirror.selection import read_patterns, walk
@@ -215,7 +215,7 @@ class _Run:
                 return
         self.summary.listing = False
 
-    def _refuse(self, why: DoesNotFit, scope: trio.CancelScope) -> None:
+    def _refuse(self, why: MirrorError, scope: trio.CancelScope) -> None:
         self.summary.refused = str(why)
         scope.cancel()
 
@@ -259,6 +259,11 @@ class _Run:
             await self._fetch(engine, path, listed)
         except DoesNotFit as exc:
             self._refuse(exc, scope)
+        except NoSpace as exc:
+            # The others would find no room either, or take it from what this run has fetched.
+            self._refuse(
+                NoSpace(f"{exc}: name fewer files by narrower patterns, or allow more by --cache-size"), scope
+            )
         except MirrorError as exc:
             self._failed(path, exc)
             origin = isinstance(exc, OriginFailed | Stalled)

@@ -291,7 +291,9 @@ class Fetcher:
     # -- past the cache ----------------------------------------------------------------------
 
     def _read_past_the_cache(self, fill: Fill, why: str) -> None:
-        log.warning("%s is read past the cache: %s", fill.node.name, why)
+        # Of what nobody reads now it is no news: whoever wanted it is told.
+        level = logging.WARNING if fill.priority is Priority.DEMAND else logging.INFO
+        log.log(level, "%s is read past the cache: %s", fill.node.name, why)
         if len(self._without_room) >= MOST_WITHOUT_ROOM:
             self._without_room.clear()
         self._without_room.add(fill.node.id)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cache import errors
 from cache.errors import CacheBroken
-from cache.names import open_read, share, trustworthy, unlink
+from cache.names import trustworthy, unlink
 
 _FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -58,17 +58,6 @@ class Lease:
                 os.close(fd)
         except OSError as exc:
             raise errors.of_os(exc, f"take the lease of {path}") from exc
-
-    @staticmethod
-    def is_taken(path: str) -> bool:
-        """Whether somebody has the lease of a ``.part`` name; nothing is made, and nobody is held up."""
-        fd = open_read(path)
-        if fd is None:
-            return False
-        try:
-            return not share(fd)
-        finally:
-            os.close(fd)
 
     @classmethod
     def _lock(cls, path: str, fd: int) -> Lease | None:

@@ -81,6 +81,17 @@ def alone(fd: int) -> bool:
     return _locked(fd, fcntl.LOCK_EX)
 
 
+def taken(path: str) -> bool:
+    """Whether a living process fills, seals or removes what has a name; nobody is held up by the question."""
+    fd = open_read(path)
+    if fd is None:
+        return False
+    try:
+        return not share(fd)
+    finally:
+        os.close(fd)
+
+
 def _locked(fd: int, how: int) -> bool:
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)

@@ -38,7 +38,7 @@ from cache.held import Held, HeldState
 from cache.index import Reader
 from cache.lease import Lease
 from cache.model import Node
-from cache.names import Names, Paths, open_read, open_write, share, trustworthy, unlink
+from cache.names import Names, Paths, open_read, open_write, share, taken, trustworthy, unlink
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.removal import Removal
@@ -276,7 +276,7 @@ class Objects:
 
     def filled_by_another(self, node: Node) -> bool:
         """Whether another process fills an object at this moment; one look at a lock."""
-        return self._held.get(node.key) is None and Lease.is_taken(self._names.of(node.key).part)
+        return self._held.get(node.key) is None and taken(self._names.of(node.key).part)
 
     # -- filling -----------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from cache.errors import CacheError, CacheFull
 from cache.index import Reader
 from cache.lease import Lease
 from cache.model import Node
-from cache.names import Names, Paths, alone, open_read, share, unlink
+from cache.names import Names, Paths, alone, open_read, taken, unlink
 from cache.reserve import Reserve
 from cache.space import Space
 from cache.writer import Writer
@@ -84,7 +84,7 @@ class Removal:
 
     def _remove_some(self, nodes: Sequence[Node], *, in_use: bool, ghosts: bool) -> list[Removed]:
         with ExitStack() as stack:
-            taken = []
+            chosen = []
             for node in nodes:
                 paths = self._names.of(node.key)
                 lease = self._lease(paths)
@@ -94,18 +94,18 @@ class Removal:
                     lease.remove() if lease.size == 0 else lease.release()
                     continue
                 stack.callback(lease.release)
-                taken.append((node, paths))
-            if not taken:
+                chosen.append((node, paths))
+            if not chosen:
                 return []
             # Noted first: what is freed goes to the claim of this process, which then exists.
-            self._note([node.id for node, _ in taken])
+            self._note([node.id for node, _ in chosen])
             try:
-                removed = self._forget([node.id for node, _ in taken], ghosts=ghosts)
+                removed = self._forget([node.id for node, _ in chosen], ghosts=ghosts)
             except CacheFull:
-                for _, paths in taken:
+                for _, paths in chosen:
                     unlink(paths.final)
-                removed = self._forget([node.id for node, _ in taken], ghosts=ghosts)
-            for _, paths in taken:
+                removed = self._forget([node.id for node, _ in chosen], ghosts=ghosts)
+            for _, paths in chosen:
                 unlink(paths.final)
                 unlink(paths.part)
             return removed
@@ -114,11 +114,8 @@ class Removal:
         """Why `remove` would leave an object; None: it would go."""
         paths = self._names.of(node.key)
         with ExitStack() as stack:
-            part = open_read(paths.part)
-            if part is not None:
-                stack.callback(os.close, part)
-                if not share(part):
-                    return Stays.FILLED
+            if taken(paths.part):
+                return Stays.FILLED
             return None if _nobody_has(paths.final, stack) else Stays.IN_USE
 
     def _note(self, nodes: list[int]) -> None:
@@ -183,7 +180,7 @@ class Removal:
                 if not part:
                     unlink(paths.part)
             else:
-                if not _sealed_now(paths.final):
+                if not taken(paths.final):
                     # Complete, and not made safe; who has it open keeps it.
                     unlink(paths.final)
                     self.lost.append(node.id)
@@ -199,17 +196,6 @@ def _nobody_has(final: str, stack: ExitStack) -> bool:
         return True
     stack.callback(os.close, fd)
     return alone(fd)
-
-
-def _sealed_now(final: str) -> bool:
-    """Whether a process that lives seals an object at this moment."""
-    fd = open_read(final)
-    if fd is None:
-        return False
-    try:
-        return not share(fd)
-    finally:
-        os.close(fd)
 
 
 def _stat(path: str) -> os.stat_result | None:

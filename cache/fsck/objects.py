@@ -22,7 +22,7 @@ from cache.identity import Identity
 from cache.layout import OBJECTS, is_object_folder, key_of, object_folders
 from cache.lease import Lease
 from cache.model import Entry, Kind, Node, same_version
-from cache.names import Names, Paths, open_read, share, trustworthy, unlink
+from cache.names import Names, Paths, open_read, taken, trustworthy, unlink
 from cache.objects import Objects
 from cache.rebuild import Progress, Report
 from cache.rows import Payer, Sealed
@@ -168,9 +168,7 @@ class ObjectCheck:
         if now != (row.inode, row.size, int(row.sealed)):
             return False
         paths = self._names.of(row.node.key)
-        return not (
-            _in_use_by_its_owner(paths.part) or (not row.sealed and _in_use_by_its_owner(paths.final))
-        )
+        return not (taken(paths.part) or (not row.sealed and taken(paths.final)))
 
     def _remove(self, row: _Row, fault: str) -> None:
         kind = "object" if row.sealed else "partial object"
@@ -233,14 +231,14 @@ class ObjectCheck:
         return {key: sealed == 1 for key, sealed in self._db.execute(sql, (first, after))}
 
     def _leftover(self, part: str) -> None:
-        if _in_use_by_its_owner(part):
+        if taken(part):
             return
         self._removed_file(part, "belongs to no object", lambda: None)
 
     def _foundling(self, final: str, key: bytes) -> None:
         """A complete object without a row: it is given one, if it says what it is."""
         status = _lstat(final)
-        if status is None or _in_use_by_its_owner(final):
+        if status is None or taken(final):
             return
         seen = identity_of(final, status)
         if seen is None:
@@ -321,17 +319,6 @@ def _lstat(path: str) -> os.stat_result | None:
         return os.lstat(path)
     except OSError:
         return None
-
-
-def _in_use_by_its_owner(path: str) -> bool:
-    """Whether a process that lives fills, seals or removes the object of a name."""
-    fd = open_read(path)
-    if fd is None:
-        return False
-    try:
-        return not share(fd)
-    finally:
-        os.close(fd)
 
 
 def _clear_the_way(part: str) -> None:

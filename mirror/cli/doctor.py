@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.cli.folders import default_cache, resolved
-from mirror.cli.values import PATH
+from mirror.cli.values import CACHE_OPTION
 
 if TYPE_CHECKING:
     from mirror.doctor import Finding
@@ -26,7 +26,7 @@ Examples:
 
 
 @click.command(short_help="Check what this machine can do for a mount.", epilog=EXAMPLES)
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print a list with one object for each check.")
 def doctor(cache: Path | None, as_json: bool) -> None:
     """Check what this machine can do for a mount, and say what to change.

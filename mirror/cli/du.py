@@ -12,7 +12,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache
 from mirror.cli.running import finished, interruptible
-from mirror.cli.values import PATH
+from mirror.cli.values import CACHE_OPTION
 
 if TYPE_CHECKING:
     from cache.limits import Limits, Room
@@ -39,7 +39,7 @@ class Usage:
 
 @click.command(short_help="Show what takes room in the cache, and how much is left.", epilog=EXAMPLES)
 @click.argument("source", required=False)
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def du(source: str | None, cache: Path | None, as_json: bool) -> None:
     """Show what the sources of the cache (or only SOURCE) take on disk, its limits, and the room left."""

@@ -13,7 +13,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache
 from mirror.cli.running import Ticker, finished, interruptible
-from mirror.cli.values import PATH
+from mirror.cli.values import CACHE_OPTION
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Patterns are those of 'mirror warm'. Names stay known, and an evicted file is fe
 @click.option("--all", "all_", is_flag=True, help="All files of SOURCE; without a SOURCE, of all sources.")
 @click.option("--pinned", is_flag=True, help="Also files that are pinned; the pins stay.")
 @click.option("-n", "--dry-run", is_flag=True, help="Remove nothing, only say what would be.")
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but failures.")
 @click.option("--json", "as_json", is_flag=True, help="Print what went and what stayed as JSON.")
 def evict(

@@ -12,7 +12,7 @@ import click
 
 from mirror.cli import human
 from mirror.cli.folders import default_cache, resolved
-from mirror.cli.values import PATH
+from mirror.cli.values import CACHE_OPTION
 
 if TYPE_CHECKING:
     from cache.fsck import Result
@@ -36,7 +36,7 @@ Exit code 0: nothing was wrong. 1: something was, and is repaired (with --dry-ru
 
 
 @click.command(short_help="Check the cache and repair it.", epilog=EXAMPLES)
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option("--rebuild", is_flag=True, help="Throw the index away and make it anew from the objects.")
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing, only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON.")

@@ -14,7 +14,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache, log_of
 from mirror.cli.running import Ticker, finished, interruptible
-from mirror.cli.values import PATH
+from mirror.cli.values import CACHE_OPTION
 from mirror.errors import MirrorError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Examples:
 
 @click.command(short_help="Remove what nobody can use any more.", epilog=EXAMPLES)
 @click.option("-n", "--dry-run", is_flag=True, help="Remove nothing, only say what would be.")
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but failures.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
 def gc(dry_run: bool, cache: Path | None, quiet: bool, as_json: bool) -> None:

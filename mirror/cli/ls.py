@@ -11,7 +11,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache, usable_cache
 from mirror.cli.running import finished, interruptible
-from mirror.cli.values import DURATION, PATH
+from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, DURATION
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _ROW = "{:>6}  {:1}  {:>9}  {:16}  {:16}  {}"
 @click.command(short_help="List a folder of a source, and what is cached of it.", epilog=EXAMPLES)
 @click.argument("source")
 @click.argument("path", default="")
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option("-1", "--names", is_flag=True, help="Only names, one a line.")
 @click.option("-R", "--recursive", is_flag=True, help="Also what is in the folders below, by its path.")
 @click.option("--cached", is_flag=True, help="Only what is in the cache, at least in part.")
@@ -48,14 +48,7 @@ _ROW = "{:>6}  {:1}  {:>9}  {:16}  {:16}  {}"
     metavar="SECONDS",
     help="How long a listing is trusted before the origin is asked again; also 5m, 1h, inf.",
 )
-@click.option(
-    "--deadline",
-    callback=DURATION,
-    default="30",
-    show_default=True,
-    metavar="SECONDS",
-    help="A request that brings no byte for so long has failed.",
-)
+@DEADLINE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print a list with one object for each entry.")
 def ls(
     source: str,

@@ -12,7 +12,15 @@ from pathlib import Path
 import click
 
 from mirror.cli.folders import apart, log_of, make, resolved, usable_cache
-from mirror.cli.values import DURATION, PATH, SIZE, MountOptions, limit_options, mount_options
+from mirror.cli.values import (
+    DEADLINE_OPTION,
+    DURATION,
+    PATH,
+    SIZE,
+    MountOptions,
+    limit_options,
+    mount_options,
+)
 from mirror.config import MountConfig, OpenMode, VerifyMode
 from mirror.errors import MirrorError, UsageError
 
@@ -80,14 +88,7 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
     metavar="SECONDS",
     help="How long names, attributes and listings are trusted; also 5m, 1h, inf.",
 )
-@click.option(
-    "--deadline",
-    callback=DURATION,
-    default="30",
-    show_default=True,
-    metavar="SECONDS",
-    help="A request that brings no byte for so long has failed.",
-)
+@DEADLINE_OPTION
 @click.option(
     "--verify",
     "verify",

@@ -12,7 +12,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache
 from mirror.cli.running import finished, interruptible
-from mirror.cli.values import PATH
+from mirror.cli.values import CACHE_OPTION
 
 if TYPE_CHECKING:
     from cache.pins import Pin
@@ -35,7 +35,7 @@ class Shown:
 
 @click.command(short_help="Show what is pinned, and how much of it is cached.", epilog=EXAMPLES)
 @click.argument("source", required=False)
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print a list with one object for each pin.")
 def pins(source: str | None, cache: Path | None, as_json: bool) -> None:
     """Show the pins of the cache, or only those of SOURCE, as far as its folders were ever listed.

@@ -9,7 +9,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache
 from mirror.cli.running import finished, interruptible
-from mirror.cli.values import PATH
+from mirror.cli.values import CACHE_OPTION
 from mirror.errors import SetupError, UsageError
 
 EXAMPLES = """\b
@@ -24,7 +24,7 @@ Examples:
 @click.argument("source", required=False)
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option("--all", "all_", is_flag=True, help="All pins of SOURCE; without a SOURCE, of all sources.")
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 def unpin(source: str | None, patterns: tuple[str, ...], all_: bool, cache: Path | None) -> None:
     """Take back the pins of SOURCE that were made with these PATTERNs, as 'mirror pins' shows them.
 

@@ -130,6 +130,16 @@ class _Path(click.Path):
 
 PATH = _Path()
 
+CACHE_OPTION = click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+DEADLINE_OPTION = click.option(
+    "--deadline",
+    callback=DURATION,
+    default="30",
+    show_default=True,
+    metavar="SECONDS",
+    help="A request that brings no byte for so long has failed.",
+)
+
 _OURS = frozenset(
     {
         "backing_limit",

@@ -14,7 +14,7 @@ import click
 
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
-from mirror.cli.values import DURATION, PATH, SIZE
+from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, SIZE
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,19 +43,12 @@ Exit codes:
 @click.argument("source", required=False)
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option("--all", "everything", is_flag=True, help="Every source of the cache.")
-@click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
+@CACHE_OPTION
 @click.option(
     "--rate", callback=SIZE, metavar="SIZE", help="Most bytes to read in a second.  [default: no limit]"
 )
 @click.option("--no-refetch", is_flag=True, help="Remove what is damaged, fetch nothing.")
-@click.option(
-    "--deadline",
-    callback=DURATION,
-    default="30",
-    show_default=True,
-    metavar="SECONDS",
-    help="A request that brings no byte for so long has failed.",
-)
+@DEADLINE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only what is damaged.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def verify(

@@ -19,7 +19,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import DURATION, PATH, limit_options
+from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, limit_options
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add what every command has that fetches: cache, jobs, deadline, and how it reports."""
     for option in reversed(
         (
-            click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount."),
+            CACHE_OPTION,
             click.option(
                 "-j",
                 "--jobs",
@@ -57,14 +57,7 @@ def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
                 metavar="N",
                 help="Files fetched at once.",
             ),
-            click.option(
-                "--deadline",
-                callback=DURATION,
-                default="30",
-                show_default=True,
-                metavar="SECONDS",
-                help="A request that brings no byte for so long has failed.",
-            ),
+            DEADLINE_OPTION,
             click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed."),
             click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
         )

@@ -15,6 +15,7 @@ import pytest
 from cache import Cache, Node, State
 from cache.sums import BLOCK
 from tests.cache.support import complete, content, file, files, fill, read_all, write
+from tests.support.data import flip
 
 SIZE = 100_000
 
@@ -22,15 +23,6 @@ SIZE = 100_000
 def object_of(home: Path, node: Node) -> Path:
     digits = node.key.hex()
     return home / "objects" / digits[:2] / digits
-
-
-def flip(path: Path, at: int, bit: int = 0) -> None:
-    """One bit rots: length, times and attributes stay."""
-    with path.open("r+b") as opened:
-        opened.seek(at)
-        byte = opened.read(1)[0]
-        opened.seek(at)
-        opened.write(bytes([byte ^ 1 << bit]))
 
 
 @pytest.fixture

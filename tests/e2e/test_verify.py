@@ -7,7 +7,7 @@ import os
 import random
 from pathlib import Path
 
-from tests.support.data import MiB, noise, put
+from tests.support.data import MiB, flip, noise, put
 from tests.support.mounts import Mount, mounted, prepared
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -15,15 +15,6 @@ from tests.support.waiting import eventually
 
 def objects(cache: Path) -> list[Path]:
     return sorted(path for path in cache.glob("objects/*/*") if path.suffix != ".part")
-
-
-def flip(path: Path, at: int, bit: int = 0) -> None:
-    """One bit rots on the disk."""
-    with path.open("r+b") as opened:
-        opened.seek(at)
-        byte = opened.read(1)[0]
-        opened.seek(at)
-        opened.write(bytes([byte ^ 1 << bit]))
 
 
 def object_of(cache: Path, data: bytes) -> Path:

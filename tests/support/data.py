@@ -60,6 +60,15 @@ def put_sparse(folder: Path, name: str, size: int, marks: dict[int, bytes]) -> P
     return path
 
 
+def flip(path: Path, at: int, bit: int = 0) -> None:
+    """One bit of a file rots: its length and attributes stay."""
+    with path.open("r+b") as opened:
+        opened.seek(at)
+        byte = opened.read(1)[0]
+        opened.seek(at)
+        opened.write(bytes([byte ^ 1 << bit]))
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file as it reads now."""
     with path.open("rb") as file:

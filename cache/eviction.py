@@ -157,7 +157,7 @@ class Eviction:
     async def _free(self, need: int, short: Short | None) -> int:
         if await trio.to_thread.run_sync(self._settle_the_dead) and short is not None:
             return 1  # the dead may have had what is missing: ask again
-        capacity = short.room.capacity if short is not None else need
+        capacity = (self._space.room() if short is None else short.room).capacity
         wanted = need + min(EXTRA, capacity // 8)
         busy: set[int] = set()
         recalled: list[Node] = []

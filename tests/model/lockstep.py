@@ -65,6 +65,7 @@ class Lockstep(RuleBasedStateMachine):
         shutil.copytree(template(), self.home)
         self.reference = Reference(TTL)
         self.origin = State()
+        self.before = self.origin  # as it was when the last operation began
         self.later: Later | None = None
         self.changes_later: Callable[[], None] = lambda: None
         self.cap: int | None = None
@@ -135,6 +136,7 @@ class Lockstep(RuleBasedStateMachine):
         done[name] += 1
         reference = self.reference
         reference.step += 1
+        self.before = self.origin
         if self.origin.faulty:
             reference.failed()
         return Ask(name, args, reference.now, self.origin, self.later)

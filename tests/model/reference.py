@@ -78,6 +78,7 @@ class Reference:
     nodes: dict[int, Seen] = field(default_factory=dict)
     _history: dict[str, list[tuple[int, Version | None]]] = field(default_factory=dict)
     _told: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _told_before: dict[str, tuple[int, float]] = field(default_factory=dict)
     _versions: list[Version] = field(default_factory=list)
     _failing_until: float = -1e9
 
@@ -135,6 +136,9 @@ class Reference:
 
     def told(self, path: str) -> None:
         """The origin told about a path in this step."""
+        known = self._told.get(path)
+        if known is not None and known[0] < self.step:
+            self._told_before[path] = known
         self._told[path] = self.step, self.now
 
     # -- what the mirror may say -------------------------------------------------------------
@@ -172,7 +176,10 @@ class Reference:
         return self._stale(path) and (self._stale(folder) if folder else self._stale(path))
 
     def _since_told(self, path: str) -> set[Version | None]:
-        return self.states(path, self._told.get(path, (0, 0.0))[0])
+        told = self._told.get(path, (0, 0.0))
+        if told[0] == self.step:  # maybe after the answer was given: only what was told before counts
+            told = self._told_before.get(path, (0, 0.0))
+        return self.states(path, told[0])
 
     def _stale(self, path: str) -> str | None:
         if not self.must_be_asked:

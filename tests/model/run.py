@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
@@ -43,7 +44,7 @@ def main() -> None:
     began = time.monotonic()
     run(sequences, number, shrink="--as-it-is" not in sys.argv)
     print(f"{sequences} sequences from seed {number}: 0 divergences, {time.monotonic() - began:.0f} s")
-    print(", ".join(f"{name} {count:,}" for name, count in sorted(done.items())))
+    print(json.dumps(done, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -116,7 +116,7 @@ class Mounted(Descriptors):
         super().__init__(objects)
         self.backing: dict[int, int] = {}
         self.closed = False
-        objects.eviction.let_go = self.let_go
+        objects.eviction.holders.append(self.let_go)
 
     def register(self, node: Node, fd: int) -> None:
         if node.id not in self.backing and not self.closed:
@@ -173,12 +173,18 @@ class System:
         return [(f"{path}/{n.name}" if path else n.name, self._shown(n)) for n in nodes if n.kind == 1]
 
     async def open(self, path: str) -> Shown:
+        return await self._current(path, lambda node: self.fs.open(node.id))
+
+    async def warm(self, path: str) -> Shown:
+        return await self._current(path, lambda node: self.fetcher.whole(node, Priority.WARM))
+
+    async def _current(self, path: str, work: Callable[[Node], Awaitable[None]]) -> Shown:
         """As the kernel does: what is stale in an open is looked up once more."""
         for last in (False, True):
             node = await self._node(path)
             shown = self._shown(node)
             try:
-                await self.fs.open(node.id)
+                await work(node)
             except VersionChanged:
                 if last or shown.complete:
                     raise
@@ -192,12 +198,6 @@ class System:
             return complete, bytes(await self.fs.read(node, offset, size))
         except MirrorError as exc:
             return complete, exc
-
-    async def warm(self, path: str) -> Shown:
-        node = await self._node(path)
-        shown = self._shown(node)
-        await self.fetcher.whole(node, Priority.WARM)
-        return replace(shown, complete=True)
 
     async def hold(self, handle: int, node: int) -> int | None:
         """Keep a descriptor as the kernel keeps a backing file that is open; its length."""
@@ -222,7 +222,7 @@ class System:
         return await self.cache.objects.free(size)
 
     async def drop(self, node: int) -> None:
-        self.mounted.forget(self.fs.namespace.node(node))
+        self.mounted.forget(node)
         await self.cache.objects.drop(self.fs.namespace.node(node))
 
     async def pin(self, pattern: str) -> None:

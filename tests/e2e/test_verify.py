@@ -88,7 +88,7 @@ def test_a_rotten_file_is_taken_from_a_mount_that_has_it(folder: Path, origin: S
 
 def test_with_verify_open_nothing_rotten_is_ever_given_out(folder: Path, origin: Server) -> None:
     chance = random.Random(1)
-    data = {f"{number:03}": noise(number, chance.randrange(1, 50_000)) for number in range(100)}
+    data = {f"{number:04}": noise(number, chance.randrange(1, 20_000)) for number in range(1000)}
     for name, bytes_ in data.items():
         put(folder, name, bytes_)
     with prepared(origin.url) as mount:
@@ -99,7 +99,7 @@ def test_with_verify_open_nothing_rotten_is_ever_given_out(folder: Path, origin:
         try:
             for name, bytes_ in data.items():
                 assert (mount.path / name).read_bytes() == bytes_
-            assert mount.counters()["damaged"] == 100
+            assert mount.counters()["damaged"] == 1000
         finally:
             mount.mirror("unmount", mount.path).ok()
 

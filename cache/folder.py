@@ -36,13 +36,24 @@ def make_folder(path: Path) -> None:
     check_folder(path)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for part in (OBJECTS, CLAIMS):
-            (path / part).mkdir(mode=0o700, exist_ok=True)
+        missing = [path / part for part in (OBJECTS, CLAIMS) if not (path / part).is_dir()]
+        for part in missing:
+            part.mkdir(mode=0o700, exist_ok=True)
+        if missing:
+            _sync(path)  # whatever is made safe below them would go with their names
     except OSError as exc:
         raise CacheUnusable(
             f"cache folder {path} cannot be made: {exc.strerror}: choose another folder"
         ) from exc
     check_folder(path)
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _check(path: Path) -> None:

@@ -269,7 +269,7 @@ class Stream:
                 known = min(len(chunk), max(0, window.end - at))
                 at += len(chunk)
                 if known < len(chunk):
-                    # Not for what comes again: an origin that always breaks off there would be asked for ever.
+                    # Not for what comes again, or one that always breaks off there is asked for ever.
                     attempts.progressed()
                     file.answered = True
                     window.add(memoryview(chunk)[known:] if known else chunk)

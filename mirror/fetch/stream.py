@@ -268,8 +268,9 @@ class Stream:
             async for chunk in body:
                 known = min(len(chunk), max(0, window.end - at))
                 at += len(chunk)
-                attempts.progressed()
                 if known < len(chunk):
+                    # Not for what comes again, or one that always breaks off there is asked for ever.
+                    attempts.progressed()
                     file.answered = True
                     window.add(memoryview(chunk)[known:] if known else chunk)
                     self._trim()

@@ -261,9 +261,10 @@ class MirrorMachine(Lockstep):
     @some_nodes
     @step(slot=slots, which=small, offset=offsets, size=lengths)
     def read(self, which: int, offset: int = 0, size: int = 1 << 20, slot: int = 0) -> None:
-        """Through a file that was opened some time ago: its node may be of the past."""
-        ids = sorted(self.reference.nodes)
-        self._read(slot, ids[which % len(ids)], offset, size)
+        """Through a file that was looked up some time ago, so its size is known: its node may be of the past."""
+        ids = sorted(id_ for id_, seen in self.reference.nodes.items() if seen.size is not None)
+        if ids:
+            self._read(slot, ids[which % len(ids)], offset, size)
 
     def _read(self, slot: int, node: int, offset: int, size: int) -> None:
         answer = self._ask(slot, "read", node, offset, size)

@@ -31,6 +31,15 @@ def test_an_origin_without_ranges_that_always_breaks_off_is_given_up(state: Mirr
     state.open_and_read("d/e")
 
 
+def test_the_same_origin_is_given_up_by_who_reads_past_the_cache(state: MirrorMachine) -> None:
+    """The stream past the cache asked it for ever, too."""
+    state.limit(60 * KIB)
+    state.origin_puts("b", 70 * KIB)
+    state.origin_ignores_ranges()
+    state.origin_breaks_bodies(every=1500)
+    state.open_and_read("b", 33 * KIB, 10)
+
+
 def test_an_object_that_is_dropped_while_another_process_seals_it_is_not_sealed(
     state: MirrorMachine,
 ) -> None:

@@ -261,7 +261,7 @@ class MirrorMachine(Lockstep):
     @some_nodes
     @step(slot=slots, which=small, offset=offsets, size=lengths)
     def read(self, which: int, offset: int = 0, size: int = 1 << 20, slot: int = 0) -> None:
-        """Through a file that was looked up some time ago, so its size is known: its node may be of the past."""
+        """Through a file that was looked up some time ago: its node may be of the past."""
         ids = sorted(id_ for id_, seen in self.reference.nodes.items() if seen.size is not None)
         if ids:
             self._read(slot, ids[which % len(ids)], offset, size)
@@ -347,6 +347,9 @@ class MirrorMachine(Lockstep):
             assert not complete, "what is complete can be opened"
         else:
             done["held"] += 1
+            if not complete:
+                # Another process seals it: it cannot be said that it is in use before a moment after that.
+                self.unlinked.add(handle)
             self.handles[handle] = slot, node, answer.value
 
     @precondition(lambda self: self.handles)

@@ -10,7 +10,7 @@ import trio
 
 import mirror.errors
 from cache import Entry
-from mirror.errors import MirrorError, ProtocolError, Transient, VersionChanged
+from mirror.errors import MirrorError, Transient, VersionChanged
 from mirror.remotes.base import Listing, NotModified
 from tests.model.reference import Version
 from tests.support.fake_remote import FakePart, FakeRemote, Request, Source
@@ -148,7 +148,7 @@ class Origin(FakeRemote):
         if not self.ranges:
             start, stop = 0, None
         elif start > len(served.data) or (start and start == len(served.data)):
-            raise ProtocolError("416")
+            raise VersionChanged(f"416 for {path}")  # as `mirror.remotes.http.answers` has it
         if not self.lengths and path != UNSIZED:
             data = served.data + b"\xff" * max(0, self.state.lie)
             served = Source(data[: len(data) + min(0, self.state.lie)], served.validator, served.mtime_ns)

@@ -18,6 +18,7 @@ from cache.patterns import Patterns
 from cache.survey import Surveyed
 from mirror.engine import open_engine
 from mirror.errors import NotAFolder, NotFound, SetupError
+from mirror.remotes import key
 from mirror.selection import root_of
 
 
@@ -110,7 +111,7 @@ async def _offline(source: str, cache_folder: Path) -> AsyncIterator[tuple[Cache
             if known is None or known.listed_at is None:
                 raise SetupError(f"{path or source} was never listed: leave out --offline to ask the origin")
 
-        yield cache, root_of(cache, source), listed
+        yield cache, root_of(cache, key(source)), listed
 
 
 async def _find(cache: Cache, root: Node, path: str, listed: _Listed) -> Node:

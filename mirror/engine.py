@@ -16,6 +16,7 @@ from mirror.fetch import Fetcher, open_fetcher
 from mirror.fetch.descriptors import Delivery, Descriptors
 from mirror.letting_go import LettingGo
 from mirror.namespace import Namespace
+from mirror.remotes import How as SourceHow
 from mirror.remotes import open_remote
 from mirror.remotes.base import Remote
 from mirror.retry import Schedule
@@ -91,7 +92,7 @@ async def open_source(
         UsageError: the source cannot mean anything.
     """
     schedule = Schedule(deadline=deadline)
-    remote = open_remote(source, deadline=deadline)
+    remote = open_remote(source, SourceHow(deadline=deadline))
     try:
         root = await cache.tree.root(remote.url)
         namespace = Namespace(cache.tree, remote, root, ttl=ttl, schedule=schedule, on_change=on_change)

@@ -43,9 +43,9 @@ class Usage:
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def du(source: str | None, cache: Path | None, as_json: bool) -> None:
     """Show what the sources of the cache (or only SOURCE) take on disk, its limits, and the room left."""
-    from mirror.remotes import canonical
+    from mirror.remotes import key
 
-    url = None if source is None else canonical(source)
+    url = None if source is None else key(source)
     folder = existing_cache(cache)
 
     async def work() -> Usage:

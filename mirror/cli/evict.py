@@ -58,9 +58,9 @@ def evict(
         raise UsageError("--all means every file: leave out the patterns, or --all")
     if not all_ and (source is None or not patterns):
         raise UsageError("name a source and patterns, or --all: 'mirror ls --cached' shows what is cached")
-    from mirror.remotes import canonical
+    from mirror.remotes import key
 
-    url = None if source is None else canonical(source)
+    url = None if source is None else key(source)
     folder = existing_cache(cache)
     ticker = Ticker(quiet=quiet)
 

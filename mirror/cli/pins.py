@@ -42,9 +42,9 @@ def pins(source: str | None, cache: Path | None, as_json: bool) -> None:
 
     Files that several patterns match are counted with each of them.
     """
-    from mirror.remotes import canonical
+    from mirror.remotes import key
 
-    url = None if source is None else canonical(source)
+    url = None if source is None else key(source)
     folder = existing_cache(cache)
 
     async def work() -> list[Shown]:

@@ -34,9 +34,9 @@ def unpin(source: str | None, patterns: tuple[str, ...], all_: bool, cache: Path
         raise UsageError("--all takes back every pin: leave out the patterns, or --all")
     if not all_ and (source is None or not patterns):
         raise UsageError("name a source and its patterns, or --all: 'mirror pins' shows what is pinned")
-    from mirror.remotes import canonical
+    from mirror.remotes import key
 
-    url = None if source is None else canonical(source)
+    url = None if source is None else key(source)
     folder = existing_cache(cache)
 
     async def work() -> list[tuple[str, str]]:

@@ -71,10 +71,10 @@ def verify(
     if deadline <= 0:
         raise UsageError("--deadline must be above 0")
     from mirror.cli.running import finished, interruptible
-    from mirror.remotes import canonical
+    from mirror.remotes import key
     from mirror.verify import verify as check
 
-    url = None if source is None else canonical(source)
+    url = None if source is None else key(source)
     folder = usable_cache(cache)
     with _reporter(quiet=quiet) as report:
         work = partial(

@@ -1,21 +1,26 @@
 """Remotes: where sources come from, one kind each behind the protocol of `mirror.remotes.base`.
 
 `canonical` says whether a source string can mean anything, and gives it its one spelling, without any
-I/O; `open_remote` makes the remote for it. A kind is a row in `KINDS`; its module is imported when a
-source of that kind is opened.
+I/O; `key` names what is cached of it; `open_remote` makes the remote for it. A kind is a row in `KINDS`;
+its module is imported when a source of that kind is opened.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Protocol, cast
 
 from mirror.errors import UsageError
+from mirror.remotes import settings
 from mirror.remotes.base import Remote
+from mirror.remotes.how import How
+from mirror.remotes.options import Option, Options, in_environment, in_query, split, to_query
 
-__all__ = ["KINDS", "SourceKind", "canonical", "open_remote"]
+__all__ = ["KINDS", "How", "SourceKind", "canonical", "key", "open_remote"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 
@@ -23,11 +28,16 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 class _Module(Protocol):
     """What the module of a kind of source provides."""
 
-    def canonical(self, source: str) -> str:
-        """Validate and normalise, scheme in lower case already. Raises `UsageError`."""
+    OPTIONS: Sequence[Option]
 
-    def open_remote(self, url: str, *, deadline: float, connections: int, trust_env: bool) -> Remote:
-        """Make the remote of a canonical source."""
+    def canonical(self, source: str) -> str:
+        """Validate and normalise, scheme in lower case already, no query. Raises `UsageError`."""
+
+    def key(self, url: str, options: Options) -> str:
+        """Name what is cached: the URL, and those options that make it another tree."""
+
+    def open_remote(self, url: str, how: How) -> Remote:
+        """Make the remote of a canonical source without a query; its ``url`` is what `key` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +60,80 @@ KINDS: dict[str, SourceKind] = {
 """Every kind of source, by its scheme."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A source taken apart."""
+
+    scheme: str
+    module: _Module
+    url: str
+    """In its one spelling, without a query."""
+    stated: dict[str, str]
+    """The options in its query."""
+
+    def options(self) -> Options:
+        """All options, wherever they are set. Raises `UsageError`, `SetupError`."""
+        known = self.module.OPTIONS
+        if not known:
+            return Options()
+        return Options(
+            settings.for_source(self.url, known, os.environ)
+            | in_environment(known, self.scheme, os.environ)
+            | self.stated
+        )
+
+
 def canonical(source: str) -> str:
     """Return the one spelling of a source.
 
     Raises:
         UsageError: it is malformed or of no known kind; one line that says what to write instead.
     """
-    kind, normal = _kind(source)
-    return kind.load().canonical(normal)
+    parsed = _parse(source)
+    return parsed.url + to_query(parsed.stated)
 
 
-def open_remote(
-    source: str, *, deadline: float = 30.0, connections: int = 16, trust_env: bool = False
-) -> Remote:
+def key(source: str) -> str:
+    """Return the name under which everything from a source is cached, free of secrets.
+
+    Two spellings that differ in options which only say how to get there have one key.
+
+    Raises:
+        UsageError: as `canonical`, or an option in the environment is malformed.
+        SetupError: the settings file cannot be used.
+    """
+    parsed = _parse(source)
+    return parsed.module.key(parsed.url, parsed.options())
+
+
+def open_remote(source: str, how: How | None = None) -> Remote:
     """Make the remote for a source. Nothing is sent yet; end it with ``aclose``.
 
     Args:
         source: in any spelling that `canonical` accepts.
-        deadline: seconds without a byte after which a request counts as stalled.
-        connections: most requests at once.
-        trust_env: let the environment name proxies and certificate authorities.
+        how: all but its ``options``, which are looked up here.
 
     Raises:
-        UsageError: as `canonical`.
-        SetupError: credentials for it are there but cannot be read.
+        UsageError: as `key`.
+        SetupError: as `key`, or credentials for it are there but cannot be read.
     """
-    kind, normal = _kind(source)
-    module = kind.load()
-    return module.open_remote(
-        module.canonical(normal), deadline=deadline, connections=connections, trust_env=trust_env
-    )
+    parsed = _parse(source)
+    return parsed.module.open_remote(parsed.url, replace(how or How(), options=parsed.options()))
 
 
-def _kind(source: str) -> tuple[SourceKind, str]:
+def _parse(source: str) -> _Source:
     found = _SCHEME.match(source)
     known = " or ".join(kind.example for kind in KINDS.values())
     # A word before a colon may also be a host with its port, or a user whose password follows.
-    if found is None or found[2] is None:
+    if found is None or (found[2] is None and found[1].lower() not in KINDS):
         shown = source if "@" not in source else "…" + source.rpartition("@")[2]
         raise UsageError(f"{shown!a} is not a source; write {known}")
     scheme = found[1].lower()
     if (kind := KINDS.get(scheme)) is None:
         raise UsageError(f"{scheme}: is not a kind of source that is known; write {known}")
-    return kind, scheme + source[len(scheme) :]
+    module = kind.load()
+    bare, query = split(scheme + source[len(scheme) :])
+    url = module.canonical(bare)
+    if query == "" and source.endswith("?"):
+        raise UsageError(f"{url}?: leave out the '?' at the end")
+    return _Source(scheme, module, url, in_query(module.OPTIONS, url, query))

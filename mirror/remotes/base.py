@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cache import Entry, Kind
 from cache.digests import Digest
 
-__all__ = ["Entry", "Kind", "Listing", "NotModified", "Part", "Remote"]
+__all__ = ["Entry", "Kind", "Listing", "NotModified", "Page", "Part", "Remote", "Scanner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +105,28 @@ class Remote(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the files below a folder, with their paths relative to the source."""
+
+    files: Sequence[tuple[str, Entry]]
+    cursor: str | None
+    """What `Scanner.scan` goes on behind this page with, also in another process; None: it was the last."""
+
+
+@runtime_checkable
+class Scanner(Protocol):
+    """A remote whose origin lists all that lies below a folder at once, as object stores do."""
+
+    def scan(self, under: str = "", cursor: str | None = None) -> AsyncIterator[Page]:
+        """Every file below the folder ``under``, page by page, however deep.
+
+        Args:
+            under: a folder; ``""``: the whole source. One that does not exist has no files.
+            cursor: of the page to go on behind; None: from the beginning.
+
+        Raises as `Remote.list` does. Asking again after a `Transient` failure is the caller's, with the
+        cursor of the last page.
+        """

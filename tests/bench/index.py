@@ -21,7 +21,7 @@ import trio
 from cache import Cache, Node
 from cache.index import NAME
 from mirror.namespace import Namespace
-from mirror.remotes import open_remote
+from mirror.remotes import How, open_remote
 from mirror.retry import Schedule
 from tests.bench import million
 from tests.bench.measure import OURS, REFERENCE, Result, Row, take_turns
@@ -148,7 +148,7 @@ def _lookup(_: Scale, server: Server, cache: Million) -> Result:
 async def _look_up(url: str, million_: Million, cache: Cache) -> tuple[list[float], list[float]]:
     """Milliseconds of many look-ups, and of the processor for each; both sorted."""
     root = await cache.tree.root(url)
-    remote = open_remote(url, deadline=5.0)
+    remote = open_remote(url, How(deadline=5.0))
     namespace = Namespace(cache.tree, remote, root, ttl=float("inf"), schedule=Schedule(deadline=5.0))
     folders = {node.name: node.id for node in cache.tree.children(root.id, limit=-1)}
     wall, cpu = [], []

@@ -148,7 +148,7 @@ class Origin(FakeRemote):
         if not self.ranges:
             start, stop = 0, None
         elif start > len(served.data) or (start and start == len(served.data)):
-            raise VersionChanged(f"416 for {path}")  # as `mirror.remotes.http.answers` has it
+            raise VersionChanged(f"416 for {path}")  # as `mirror.http.answers` has it
         if not self.lengths and path != UNSIZED:
             data = served.data + b"\xff" * max(0, self.state.lie)
             served = Source(data[: len(data) + min(0, self.state.lie)], served.validator, served.mtime_ns)

@@ -14,9 +14,8 @@ from mirror.errors import (
     Transient,
     VersionChanged,
 )
-from mirror.remotes.http.answers import (
+from mirror.http.answers import (
     Span,
-    check_version,
     failure,
     modified,
     partial,
@@ -24,6 +23,7 @@ from mirror.remotes.http.answers import (
     retry_after,
     validator,
 )
+from mirror.http.files import Dialect
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,13 @@ def test_several_ranges_are_refused() -> None:
 
 
 def test_the_version_must_be_the_one_asked_for() -> None:
-    check_version(httpx.Headers({"ETag": '"a"'}), 'etag:"a"', "x")
+    dialect = Dialect()
+    dialect.check_version(httpx.Headers({"ETag": '"a"'}), 'etag:"a"', "x")
     for other in ('"b"', 'W/"a"'):
         with pytest.raises(VersionChanged):
-            check_version(httpx.Headers({"ETag": other}), 'etag:"a"', "x")
+            dialect.check_version(httpx.Headers({"ETag": other}), 'etag:"a"', "x")
     with pytest.raises(ProtocolError):
-        check_version(httpx.Headers(), 'etag:"a"', "x")
+        dialect.check_version(httpx.Headers(), 'etag:"a"', "x")
 
 
 def test_compressed_bodies_are_refused() -> None:

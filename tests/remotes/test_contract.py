@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mirror.remotes import open_remote
+from mirror.remotes import How, open_remote
 from mirror.remotes.base import Listing, Remote
 from tests.remotes.contract import RemoteContract
 from tests.remotes.tree import NAMES
@@ -31,7 +31,7 @@ class HttpContract(RemoteContract):
 
     @pytest.fixture
     async def remote(self, server: Server) -> AsyncIterator[Remote]:
-        remote = open_remote(server.url, deadline=20.0)
+        remote = open_remote(server.url, How(deadline=20.0))
         yield remote
         await remote.aclose()
 

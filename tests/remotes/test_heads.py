@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.remotes.http.heads import request, usual
+from mirror.http.heads import request, usual
 
 NGINX = (
     b"HTTP/1.1 206 Partial Content\r\nServer: nginx\r\nContent-Length: 10\r\nConnection: keep-alive\r\n"

@@ -22,9 +22,9 @@ from mirror.errors import (
     Transient,
     VersionChanged,
 )
+from mirror.http.parts import SLOWEST, Chunks
 from mirror.remotes.base import Entry, Kind, Listing, NotModified, Part
 from mirror.remotes.http import HttpRemote
-from mirror.remotes.http.parts import SLOWEST, Chunks
 from tests.remotes.conftest import Opener
 from tests.remotes.contract import read
 from tests.support.hostile import (

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cache.digests import Algorithm, Digest, hasher
-from mirror.remotes.http.promises import promised
+from mirror.http.promises import promised
 
 DATA = b"the bytes of a file"
 

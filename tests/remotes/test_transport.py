@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from mirror.errors import MirrorError, OriginFailed
+from mirror.http.connection import CHUNK
+from mirror.http.transport import Transport
 from mirror.remotes.http import HttpRemote
-from mirror.remotes.http.connection import CHUNK
-from mirror.remotes.http.transport import Transport
 from tests.remotes.conftest import Opener
 from tests.remotes.contract import read
 from tests.support.hostile import Hangup, Seen, Wire, good, hostile, in_turn, status, truncated

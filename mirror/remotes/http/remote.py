@@ -17,15 +17,17 @@ from posixpath import basename
 import httpx
 import trio
 
-from mirror.errors import IsAFolder, NotAFolder, NotFound, ProtocolError, Transient, VersionChanged
+from mirror.errors import IsAFolder, NotAFolder, NotFound, ProtocolError, Transient
+from mirror.http import answers
+from mirror.http.auth import Headers
+from mirror.http.connection import DELIMITED
+from mirror.http.exchange import Client, Exchanger
+from mirror.http.files import ANY, Files
+from mirror.http.netrc_file import netrc_auth
+from mirror.http.parts import HttpPart, read_whole
 from mirror.remotes import listings
-from mirror.remotes.base import Entry, Kind, Listing, NotModified
-from mirror.remotes.http import answers
+from mirror.remotes.base import Entry, Listing, NotModified
 from mirror.remotes.http.clocks import ListedTimes
-from mirror.remotes.http.connection import DELIMITED
-from mirror.remotes.http.exchange import Exchanger, Headers
-from mirror.remotes.http.parts import HttpPart, read_whole
-from mirror.remotes.http.promises import promised
 from mirror.remotes.names import decode, to_url
 
 MAX_PAGE = 128 * 1024 * 1024
@@ -35,7 +37,6 @@ BIG_PAGE = 256 * 1024
 """Pages from this size on are parsed in a thread: parsing takes 50 ms for each MiB."""
 
 _ACCEPT: Headers = [(b"Accept", listings.ACCEPT.encode("ascii"))]
-_ANY: Headers = [(b"Accept", b"*/*")]
 
 
 class HttpRemote:
@@ -65,9 +66,11 @@ class HttpRemote:
         self._canonical = url
         parsed = httpx.URL(url)
         self._path = parsed.raw_path.decode("ascii")
-        self._http = Exchanger(
-            parsed, deadline=deadline, connections=connections, trust_env=trust_env, context=context
+        self._client = Client(
+            deadline=deadline, connections=connections, trust_env=trust_env, context=context
         )
+        self._http = Exchanger(self._client, parsed, netrc_auth(parsed))
+        self._files = Files(self._http)
         # None until the server was asked what a source without a slash is.
         self._shape: _Folder | _File | None = _Folder(self._path[:-1]) if url.endswith("/") else None
         self._times = ListedTimes()
@@ -80,11 +83,11 @@ class HttpRemote:
     @property
     def requests(self) -> int:
         """Requests sent so far, redirected ones included."""
-        return self._http.requests
+        return self._client.requests
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._client.aclose()
 
     # -- folders -----------------------------------------------------------------------------
 
@@ -142,34 +145,7 @@ class HttpRemote:
 
     async def stat(self, path: str) -> Entry:
         """Ask for one file's size, mtime and validator. See `mirror.remotes.base.Remote.stat`."""
-        target = await self._file_target(path)
-        async with self._http.send("HEAD", target, _ANY) as answer:
-            response = answer.head
-            if response.status_code == 200:
-                size = answers.length(response.headers)
-                # Of a compressed answer the length says nothing about the file.
-                if size is not None and "content-encoding" not in response.headers:
-                    return _entry(path, size, response.headers)
-            elif response.status_code not in (405, 501):
-                raise answers.failure(response, answer.where, conditional=False)
-        return await self._stat_by_get(path, target)
-
-    async def _stat_by_get(self, path: str, target: str) -> Entry:
-        """Ask by a GET for one byte, where HEAD is not allowed or not complete."""
-        headers = [*_ANY, (b"Range", b"bytes=0-0")]
-        async with self._http.send("GET", target, headers) as answer:
-            response, where = answer.head, answer.where
-            answers.refuse_encoded(response.headers, where)
-            match response.status_code:
-                case 200:
-                    size = answers.whole(response.headers).size
-                case 206:
-                    size = answers.partial(response.headers, 0, 1, where).size
-                case 416 if answers.unsatisfied_size(response.headers) == 0:
-                    size = 0
-                case _:
-                    raise answers.failure(response, where, conditional=True)
-            return _entry(path, size, response.headers)
+        return await self._files.stat(await self._file_target(path), basename(path))
 
     @asynccontextmanager
     async def open_part(
@@ -177,45 +153,8 @@ class HttpRemote:
     ) -> AsyncIterator[HttpPart]:
         """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
         target = await self._file_target(path)
-        ranged = start > 0 or stop is not None
-        headers = [*_ANY]
-        if ranged:
-            if stop is not None and stop <= start:
-                raise ValueError("a part has at least one byte")
-            headers.append((b"Range", answers.range_header(start, stop).encode("ascii")))
-        if validator is not None:
-            if not validator.startswith(answers.ETAG):
-                raise VersionChanged(f"{self._canonical}: {validator!a} is no ETag to ask for")
-            etag = validator.removeprefix(answers.ETAG).encode("ascii")
-            # If-Match answers another version with a 412 and no body; If-Range is for servers
-            # that know only that one. Whichever was honoured, the answer's own ETag decides.
-            headers.append((b"If-Match", etag))
-            if ranged:
-                headers.append((b"If-Range", etag))
-        async with self._http.send("GET", target, headers) as answer:
-            response = answer.head
-            status = response.status_code
-            if status not in (200, 206) or (status == 206 and not ranged):
-                raise answers.failure(response, answer.where, conditional=ranged or validator is not None)
-            answers.refuse_encoded(response.headers, answer.where)
-            if validator is not None:
-                answers.check_version(response.headers, validator, answer.where)
-            if status == 206:
-                span = answers.partial(response.headers, start, stop, answer.where)
-                ranges = True
-            else:
-                span = answers.whole(response.headers)
-                ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
-            entry = _entry(path, span.size, response.headers)
-            yield HttpPart(
-                response,
-                span,
-                entry,
-                ranges=ranges,
-                digest=promised(status, response.headers, answer.where),
-                where=answer.where,
-                deadline=self._http.deadline,
-            )
+        async with self._files.open_part(target, basename(path), start, stop, validator=validator) as part:
+            yield part
 
     # -- where things are --------------------------------------------------------------------
 
@@ -223,7 +162,7 @@ class HttpRemote:
         """What the source is; asks the server, once, where the URL leaves it open."""
         if self._shape is None:
             try:
-                async with self._http.send("HEAD", self._path, _ANY) as answer:
+                async with self._http.send("HEAD", self._path, ANY) as answer:
                     if answer.head.status_code not in (200, 405, 501):
                         raise answers.failure(answer.head, answer.where, conditional=False)
                 self._shape = _File(decode(basename(self._path)))
@@ -260,13 +199,3 @@ class _File:
     """A source that is one file."""
 
     name: str
-
-
-def _entry(path: str, size: int | None, headers: httpx.Headers) -> Entry:
-    return Entry(
-        path.rpartition("/")[2],
-        Kind.FILE,
-        size,
-        answers.modified(headers),
-        validator=answers.validator(headers),
-    )

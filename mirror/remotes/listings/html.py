@@ -25,7 +25,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from mirror.remotes.listings.links import Folder
 from mirror.remotes.listings.rows import MINUTE, SECOND, NotAListingError, Row, refuse_cut
-from mirror.remotes.listings.times import nginx_date, rfc3339
+from mirror.times import nginx_date, rfc3339
 
 Beside = Callable[[LexborNode], tuple[int | None, int | None, int]]
 """Size, time and the time's resolution of one link, as far as the page states them exactly."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mirror.remotes.listings.rows import NotAListingError, Row, refuse_cut
-from mirror.remotes.listings.times import http_date, rfc3339
+from mirror.times import http_date, rfc3339
 
 
 def rows(body: bytes, _url: str) -> Iterator[Row]:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 
 from mirror.remotes.listings.rows import NotAListingError, Row
-from mirror.remotes.listings.times import rfc3339
+from mirror.times import rfc3339
 
 _PAGE = re.compile(r"\s*<\?xml[^<>]*\?>\s*<list>(.*)</list>\s*", re.DOTALL)
 _ELEMENT = re.compile(

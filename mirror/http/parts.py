@@ -9,10 +9,10 @@ import trio
 
 from cache.digests import Digest
 from mirror.errors import ProtocolError, Stalled, Transient
+from mirror.http.answers import Span
+from mirror.http.connection import DELIMITED
+from mirror.http.failures import translated
 from mirror.remotes.base import Entry
-from mirror.remotes.http.answers import Span
-from mirror.remotes.http.connection import DELIMITED
-from mirror.remotes.http.failures import translated
 
 SLOWEST = 1024
 """Bytes a second below which an origin that is waited for counts as stalled."""

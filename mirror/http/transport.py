@@ -1,7 +1,7 @@
 """The httpx transport that remotes send through: a pool of HTTP/1.1 connections on trio.
 
 httpx's own transport is made for any use and any event loop, and spends 300 to 500 µs of CPU on a file
-of 100 KB where this one spends 130. It does what fetching files needs: GET and HEAD over kept
+of 100 KB where this one spends 130. It does what fetching files needs: any method over kept
 connections, large reads, no redirects, no proxies, one time-out for each wait. It implements httpx's
 interface, so that wherever more is needed (a proxy) httpx's own takes its place and nothing above
 notices.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import httpx
 import trio
 
-from mirror.remotes.http.connection import Asked, Connection, NotSentError, Origin, connect
+from mirror.http.connection import Asked, Connection, NotSentError, Origin, connect
 
 IDLE_SECONDS = 60.0
 """How long a connection is kept without use; most servers close theirs after 5 to 75."""
@@ -34,7 +34,11 @@ class Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; the connection is taken until its body is read or closed."""
         asked = Asked(
-            request.method, request.url.raw_path, request.headers.raw, request.extensions["timeout"]["read"]
+            request.method,
+            request.url.raw_path,
+            request.headers.raw,
+            request.extensions["timeout"]["read"],
+            await request.aread(),
         )
         return await self.ask(Origin.of(request.url), asked)
 

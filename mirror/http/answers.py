@@ -23,7 +23,7 @@ from mirror.errors import (
     Transient,
     VersionChanged,
 )
-from mirror.remotes.listings.times import SECOND, http_date
+from mirror.times import SECOND, http_date
 
 ETAG = "etag:"
 """Prefix of a validator that is an ETag; the rest is the header's value with its quotes."""
@@ -112,16 +112,22 @@ def refuse_encoded(headers: httpx.Headers, where: object) -> None:
         raise ProtocolError(f"{where}: the answer is compressed although that was refused")
 
 
-def check_version(headers: httpx.Headers, expected: str, where: object) -> None:
+def check_version(seen: str | None, expected: str, where: object, *, stated: bool) -> None:
     """Check that an answer is of the version that was asked for.
+
+    Args:
+        seen: its validator, None when it has none.
+        expected: the validator that was asked for.
+        where: what was asked, for the message.
+        stated: it names a version at all, if only one that cannot be relied on.
 
     Raises:
         VersionChanged: it names another one.
         ProtocolError: it names none, so its bytes cannot be told from another version's.
     """
-    if "etag" not in headers:
+    if not stated:
         raise ProtocolError(f"{where}: the answer does not say of which version it is")
-    if validator(headers) != expected:
+    if seen != expected:
         raise VersionChanged(f"{where}: the server holds another version now")
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import httpx
 
 from mirror.errors import SetupError
+from mirror.http.auth import Auth, Fixed
 
 
-def authorization(url: httpx.URL) -> str | None:
-    """Return the Authorization header for a source, or None when there is none for its host.
+def netrc_auth(url: httpx.URL) -> Auth | None:
+    """Return the credentials for a source, or None when there are none for its host.
 
     Raises:
         SetupError: the file is there but cannot be read. The message shows none of its content.
@@ -37,4 +38,4 @@ def authorization(url: httpx.URL) -> str | None:
     if (entry := known.hosts.get(url.host)) is None:
         return None
     user, _, password = entry
-    return "Basic " + b64encode(f"{user}:{password}".encode()).decode("ascii")
+    return Fixed([(b"Authorization", b"Basic " + b64encode(f"{user}:{password}".encode()))])

@@ -19,7 +19,7 @@ import h11
 import httpx
 import trio
 
-from mirror.remotes.http import heads
+from mirror.http import heads
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -32,8 +32,6 @@ MAX_INFORMATIONAL = 16
 
 DELIMITED = "mirror.delimited"
 """Response extension: False when only the end of the connection ends the body, so a cut cannot show."""
-
-_WITHOUT_BODY = ("GET", "HEAD")
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
@@ -64,6 +62,8 @@ class Asked:
     headers: heads.Raw
     seconds: float
     """Time-out of each wait."""
+    body: bytes = b""
+    """What follows the head; its Content-Length is among the headers."""
 
 
 class NotSentError(Exception):
@@ -147,17 +147,17 @@ class Connection:
 
     async def _exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
         method, seconds = asked.method, asked.seconds
-        if method not in _WITHOUT_BODY:
-            raise httpx.UnsupportedProtocol(f"this transport has no {method}")
-        data = await self._first_bytes(heads.request(method, asked.target, asked.headers))
+        data = await self._first_bytes(heads.request(method, asked.target, asked.headers) + asked.body)
         self._used = True
         if (head := heads.usual(data)) is not None:
-            begun, length = data[head.end :], head.length if method == "GET" else 0
+            begun, length = data[head.end :], 0 if method == "HEAD" else head.length
             counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
             return httpx.Response(head.status, headers=head.headers, stream=counted)
         wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # Sent already; h11 has to know what was asked to tell what kind of body comes back.
         wire.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
+        if asked.body:
+            wire.send(h11.Data(data=asked.body))
         wire.send(h11.EndOfMessage())
         wire.receive_data(data)
         answer = await self._head(wire)

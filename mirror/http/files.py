@@ -1,0 +1,159 @@
+"""Files at URLs: HEAD and GET, checked before they are believed.
+
+What the kinds of origins that speak HTTP have in common is here: how a version is asked for, what counts
+as an answer, what a part is. Where they differ (what a validator is, what an error's body says) is a
+`Dialect`; plain HTTP is the one that this class is, others override what they say differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from cache import Entry, Kind
+from cache.digests import Digest
+from mirror.errors import MirrorError, VersionChanged
+from mirror.http import answers
+from mirror.http.auth import Headers
+from mirror.http.exchange import Answer, Exchanger
+from mirror.http.parts import HttpPart
+from mirror.http.promises import promised
+
+ANY: Headers = [(b"Accept", b"*/*")]
+
+
+class Dialect:
+    """How an origin speaks of files: plain HTTP."""
+
+    def validator(self, headers: httpx.Headers) -> str | None:
+        """Return what an answer says of which version it is; None: nothing that could be relied on."""
+        return answers.validator(headers)
+
+    def modified(self, headers: httpx.Headers) -> int | None:
+        """Return when the file was changed, in nanoseconds since the epoch."""
+        return answers.modified(headers)
+
+    def condition(self, validator: str, *, ranged: bool) -> Headers:
+        """Return the headers that ask for one version and no other.
+
+        Raises:
+            VersionChanged: the validator is not one of this kind of origin.
+        """
+        if not validator.startswith(answers.ETAG):
+            raise VersionChanged(f"{validator!a} is no ETag to ask for")
+        etag = validator.removeprefix(answers.ETAG).encode("ascii")
+        # If-Match answers another version with a 412 and no body; If-Range is for servers that know
+        # only that one. Whichever was honoured, the answer's own ETag decides.
+        return [(b"If-Match", etag), (b"If-Range", etag)] if ranged else [(b"If-Match", etag)]
+
+    def check_version(self, headers: httpx.Headers, expected: str, where: object) -> None:
+        """Check that an answer is of the version that was asked for.
+
+        Raises:
+            VersionChanged: it is of another.
+            ProtocolError: it does not say.
+        """
+        answers.check_version(self.validator(headers), expected, where, stated="etag" in headers)
+
+    def digest(self, status: int, headers: httpx.Headers, where: object) -> Digest | None:
+        """Return the strongest digest that an answer states of the whole file, or None."""
+        return promised(status, headers, where)
+
+    async def failure(self, answer: Answer, *, conditional: bool) -> MirrorError:
+        """Return the error that an answer stands for; it may read the body.
+
+        ``conditional``: a range or a version was asked for, so 412 and 416 are answers to that.
+        """
+        return answers.failure(answer.head, answer.where, conditional=conditional)
+
+
+class Files:
+    """The files of one origin."""
+
+    def __init__(self, http: Exchanger, dialect: Dialect | None = None) -> None:
+        self._http = http
+        self._dialect = dialect or Dialect()
+
+    async def stat(self, target: str, name: str) -> Entry:
+        """Ask for the size, mtime and validator of the file at a target.
+
+        Args:
+            target: quoted path, with its query if it has one.
+            name: what the entry is to be called.
+        """
+        async with self._http.send("HEAD", target, ANY) as answer:
+            response = answer.head
+            if response.status_code == 200:
+                size = answers.length(response.headers)
+                # Of a compressed answer the length says nothing about the file.
+                if size is not None and "content-encoding" not in response.headers:
+                    return self._entry(name, size, response.headers)
+            elif response.status_code not in (405, 501):
+                raise await self._dialect.failure(answer, conditional=False)
+        return await self._stat_by_get(target, name)
+
+    async def _stat_by_get(self, target: str, name: str) -> Entry:
+        """Ask by a GET for one byte, where HEAD is not allowed or not complete."""
+        headers = [*ANY, (b"Range", b"bytes=0-0")]
+        async with self._http.send("GET", target, headers) as answer:
+            response, where = answer.head, answer.where
+            answers.refuse_encoded(response.headers, where)
+            match response.status_code:
+                case 200:
+                    size = answers.whole(response.headers).size
+                case 206:
+                    size = answers.partial(response.headers, 0, 1, where).size
+                case 416 if answers.unsatisfied_size(response.headers) == 0:
+                    size = 0
+                case _:
+                    raise await self._dialect.failure(answer, conditional=True)
+            return self._entry(name, size, response.headers)
+
+    @asynccontextmanager
+    async def open_part(
+        self, target: str, name: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+    ) -> AsyncIterator[HttpPart]:
+        """Request bytes of the file at a target. See `mirror.remotes.base.Remote.open_part`."""
+        dialect = self._dialect
+        ranged = start > 0 or stop is not None
+        headers = [*ANY]
+        if ranged:
+            if stop is not None and stop <= start:
+                raise ValueError("a part has at least one byte")
+            headers.append((b"Range", answers.range_header(start, stop).encode("ascii")))
+        if validator is not None:
+            headers += dialect.condition(validator, ranged=ranged)
+        async with self._http.send("GET", target, headers) as answer:
+            response = answer.head
+            status = response.status_code
+            if status not in (200, 206) or (status == 206 and not ranged):
+                raise await dialect.failure(answer, conditional=ranged or validator is not None)
+            answers.refuse_encoded(response.headers, answer.where)
+            if validator is not None:
+                dialect.check_version(response.headers, validator, answer.where)
+            if status == 206:
+                span = answers.partial(response.headers, start, stop, answer.where)
+                ranges = True
+            else:
+                span = answers.whole(response.headers)
+                ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
+            yield HttpPart(
+                response,
+                span,
+                self._entry(name, span.size, response.headers),
+                ranges=ranges,
+                digest=dialect.digest(status, response.headers, answer.where),
+                where=answer.where,
+                deadline=self._http.deadline,
+            )
+
+    def _entry(self, name: str, size: int | None, headers: httpx.Headers) -> Entry:
+        return Entry(
+            name,
+            Kind.FILE,
+            size,
+            self._dialect.modified(headers),
+            validator=self._dialect.validator(headers),
+        )

@@ -1,0 +1,102 @@
+"""The settings file: options for sources that stand neither in a URL nor in the environment.
+
+``mirror.toml`` is looked for at ``$MIRROR_CONFIG``, else in ``$XDG_CONFIG_HOME/mirror`` (that is
+``~/.config/mirror``), else in ``/etc/mirror``; the first that is there counts. Never in the current
+folder: that may be anybody's, and a file of options says where credentials go::
+
+    ["s3://bucket"]
+    region = "eu-west-1"
+
+    ["https://data.example.org/private/"]
+    token = "…"
+
+A table holds for all sources that begin with its name, ended by a slash or not; where several do, the
+longer name goes first, option by option.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mirror.errors import SetupError
+from mirror.remotes.options import Option, in_table
+
+NAME = "mirror.toml"
+
+
+def path(environ: Mapping[str, str]) -> Path | None:
+    """Return the settings file that counts; None when there is none.
+
+    Raises:
+        SetupError: ``MIRROR_CONFIG`` names one that is not there.
+    """
+    if named := environ.get("MIRROR_CONFIG"):
+        if not Path(named).is_file():
+            raise SetupError(f"{named}: there is no such file; correct MIRROR_CONFIG or unset it")
+        return Path(named)
+    home = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    for folder in (Path(home).expanduser() / "mirror", Path("/etc/mirror")):
+        try:
+            if (folder / NAME).is_file():
+                return folder / NAME
+        except PermissionError:
+            continue  # a home that is not ours to read has no settings for us
+    return None
+
+
+def read(file: Path) -> dict[str, dict[str, object]]:
+    """Return the tables of a settings file.
+
+    Raises:
+        SetupError: it cannot be read; none of its content is shown.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = tomllib.load(opened)
+    except tomllib.TOMLDecodeError as exc:
+        # Its message tells where, and a character at most.
+        raise SetupError(f"{file}: not in the form of a TOML file: {exc}") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SetupError(f"{file}: cannot be read ({exc})") from exc
+    for name, table in content.items():
+        if not isinstance(table, dict):
+            raise SetupError(f'{file}: {name} stands outside of a table; write ["SOURCE"] above it')
+    return content
+
+
+def for_source(url: str, known: Sequence[Option], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that the settings file has for a source (canonical, without a query).
+
+    Raises:
+        SetupError: the file, or what it says of this source, cannot be used; or it holds a secret and
+            others may read it.
+    """
+    file = path(environ)
+    if file is None:
+        return {}
+    tables = read(file)
+    values: dict[str, str] = {}
+    for prefix in sorted(tables, key=len):
+        if _covers(prefix, url):
+            values |= in_table(known, tables[prefix], f'{file}, ["{prefix}"]')
+    secrets = {option.name for option in known if option.secret}
+    if secrets & set(values):
+        _refuse_shared(file)
+    return values
+
+
+def _covers(prefix: str, url: str) -> bool:
+    prefix = prefix.rstrip("/") if not prefix.endswith("://") else prefix
+    return url.startswith(prefix) and (
+        prefix.endswith("://") or len(url) == len(prefix) or url[len(prefix)] == "/"
+    )
+
+
+def _refuse_shared(file: Path) -> None:
+    status = os.stat(file)  # noqa: PTH116 - one call for owner and mode
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise SetupError(f"{file} holds secrets and others may read it: chmod 600 {file}")

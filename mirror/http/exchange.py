@@ -161,7 +161,8 @@ class Exchanger:
         if body:
             headers = [*headers, (b"Content-Length", str(len(body)).encode("ascii"))]
         where = Place(self._url, path)
-        hops, renewed = 0, False
+        hops = 0
+        renewed = False
         while True:
             self.client.requests += 1
             try:
@@ -169,12 +170,8 @@ class Exchanger:
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
             try:
-                if (
-                    response.status_code in (401, 403)
-                    and not renewed
-                    and await self._renewed(response, where)
-                ):
-                    renewed = 1
+                if not renewed and await self._renewed(response, where):
+                    renewed = True
                     continue
                 if response.status_code not in REDIRECTS:
                     yield Answer(response, where)
@@ -215,9 +212,9 @@ class Exchanger:
 
     async def _renewed(self, response: httpx.Response, where: Place) -> bool:
         # What another origin refuses says nothing about our credentials: it was not shown them.
-        return (
-            self.auth is not None and Origin.of(where.url) == self._origin and await self.auth.renew(response)
-        )
+        if self.auth is None or response.status_code not in (401, 403):
+            return False
+        return Origin.of(where.url) == self._origin and await self.auth.renew(response)
 
     @staticmethod
     def _next_hop(response: httpx.Response, url: httpx.URL) -> httpx.URL:

@@ -11,7 +11,7 @@ configuration. An `Exchanger` asks one origin through it; a remote has one for e
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -46,6 +46,10 @@ class Answer:
 
     head: httpx.Response
     where: Place
+    own: bool = True
+    """It comes from the origin that was asked, not from where that redirected to."""
+    redirects: Sequence[httpx.Headers] = ()
+    """What our own origin said in its redirects on the way, the first one first."""
 
 
 class Client:
@@ -162,6 +166,8 @@ class Exchanger:
             headers = [*headers, (b"Content-Length", str(len(body)).encode("ascii"))]
         where = Place(self._url, path)
         hops = 0
+        own = True
+        redirects: list[httpx.Headers] = []
         renewed = False
         while True:
             self.client.requests += 1
@@ -170,12 +176,14 @@ class Exchanger:
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
             try:
-                if not renewed and await self._renewed(response, where):
+                if own and not renewed and await self._renewed(response):
                     renewed = True
                     continue
                 if response.status_code not in REDIRECTS:
-                    yield Answer(response, where)
+                    yield Answer(response, where, own, redirects)
                     return
+                if own:
+                    redirects.append(response.headers)
                 url = self._next_hop(response, where.url)
             finally:
                 await response.aclose()
@@ -183,6 +191,7 @@ class Exchanger:
             if hops > MAX_HOPS:
                 raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")
             where = Place(url)
+            own = Origin.of(url) == self._origin
 
     async def _ask(
         self, method: str, where: Place, path: str | None, headers: Headers, body: bytes
@@ -210,11 +219,10 @@ class Exchanger:
             everything += await self.auth.headers(method, where, everything, body)
         return await self.client.send(method, url, everything, body)
 
-    async def _renewed(self, response: httpx.Response, where: Place) -> bool:
-        # What another origin refuses says nothing about our credentials: it was not shown them.
-        if self.auth is None or response.status_code not in (401, 403):
-            return False
-        return Origin.of(where.url) == self._origin and await self.auth.renew(response)
+    async def _renewed(self, response: httpx.Response) -> bool:
+        # Only asked about our own origin: what another refuses says nothing about our credentials, for it
+        # was not shown them.
+        return self.auth is not None and response.status_code in (401, 403) and await self.auth.renew(response)
 
     @staticmethod
     def _next_hop(response: httpx.Response, url: httpx.URL) -> httpx.URL:

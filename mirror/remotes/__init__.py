@@ -56,6 +56,7 @@ class SourceKind:
 KINDS: dict[str, SourceKind] = {
     "https": SourceKind("https://HOST/PATH/", "mirror.remotes.http"),
     "http": SourceKind("http://HOST/PATH/", "mirror.remotes.http"),
+    "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),
 }
 """Every kind of source, by its scheme."""
 

@@ -90,7 +90,11 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
 
 def validator(headers: httpx.Headers) -> str | None:
     """Return the strong ETag as a validator; a weak, malformed or non-ASCII one is none."""
-    etag = headers.get("etag")
+    return strong(headers.get("etag"))
+
+
+def strong(etag: str | None) -> str | None:
+    """Return an ETag in its quotes as a validator, as `validator` does."""
     return ETAG + etag if etag is not None and _STRONG.fullmatch(etag) else None
 
 

@@ -140,7 +140,6 @@ async def test_a_branch_that_has_not_moved_is_not_listed_again(
         assert isinstance(await remote.list("", listing.validator), NotModified)
         assert len(server.seen) == 2
         monkeypatch.setattr(hub_remote, "AGAIN", 0.0)
-        monkeypatch.setattr(hub_remote.HubRemote._newest, "__kwdefaults__", {"within": 0.0})
         assert isinstance(await remote.list("", listing.validator), NotModified)
         assert len(server.seen) == 3
 

@@ -103,10 +103,11 @@ class HubRemote:
 
     # -- which commit ------------------------------------------------------------------------
 
-    async def _newest(self, *, within: float = AGAIN) -> str:
-        """The commit that the revision is now, or was less than ``within`` seconds ago."""
+    async def _newest(self, *, within: float | None = None) -> str:
+        """The commit that the revision is now, or was less than ``within`` seconds ago (`AGAIN`)."""
+        age = trio.current_time() - self._seen_at
         if self._commit is not None and (
-            self._place.commit is not None or trio.current_time() - self._seen_at < within
+            self._place.commit is not None or age < (AGAIN if within is None else within)
         ):
             return self._commit
         return await self._asking.run(None, self._ask_for_commit)

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from io import BufferedReader
 
 DATE = "Mon, 23 Nov 2026 14:02:14 GMT"
 
@@ -109,7 +109,7 @@ def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iter
         wire = Wire(conn, over)
         with conn, conn.makefile("rb") as lines:
             try:
-                while (seen := _read(cast("BinaryIO", lines))) is not None:
+                while (seen := _read(lines)) is not None:
                     server.seen.append(seen)
                     routes.get(seen.path, status(404))(seen, wire)
             except (Hangup, OSError):
@@ -133,7 +133,7 @@ def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iter
             thread.join()
 
 
-def _read(lines: BinaryIO) -> Seen | None:
+def _read(lines: BufferedReader) -> Seen | None:
     first = next(lines, b"").split()
     if len(first) != 3:
         return None

@@ -11,12 +11,10 @@ configuration. An `Exchanger` asks one origin through it; a remote has one for e
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -25,6 +23,7 @@ from mirror.http.auth import Auth, Headers
 from mirror.http.connection import Asked, Origin
 from mirror.http.failures import translated
 from mirror.http.places import Place, adds_slash, drops_slash, redirected
+from mirror.http.routes import Reach, Routes
 from mirror.http.transport import Transport
 
 MAX_HOPS = 10
@@ -46,6 +45,10 @@ class Answer:
 
     head: httpx.Response
     where: Place
+    own: bool = True
+    """It comes from the origin that was asked, not from where that redirected to."""
+    redirects: Sequence[httpx.Headers] = ()
+    """What our own origin said in its redirects on the way, the first one first."""
 
 
 class Client:
@@ -58,14 +61,16 @@ class Client:
         connections: int,
         trust_env: bool = False,
         context: ssl.SSLContext | None = None,
+        reach: Reach | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             deadline: seconds to wait for a connection, for the head of an answer, for any byte.
             connections: most requests at once.
-            trust_env: go through the proxies that the environment names, trust its CA file.
+            trust_env: go through the proxies that the environment names.
             context: TLS settings; None: verify against the usual authorities.
+            reach: how connections are made, in place of the two before.
         """
         self.deadline = deadline
         self.requests = 0
@@ -77,36 +82,12 @@ class Client:
         ]
         """What every request says, to whomever."""
         self._timeouts = {"connect": deadline, "read": deadline, "write": deadline, "pool": None}
-
-        @cache
-        def trusted() -> ssl.SSLContext:
-            made = context or httpx.create_ssl_context(trust_env=trust_env)
-            made.set_alpn_protocols(["http/1.1"])
-            return made
-
-        self._connections = connections
-        self._trust_env = trust_env
-        self._trusted = trusted
-        self._direct = Transport(connections, trusted)
-        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+        reach = reach or Reach(context=context, environment=trust_env)
+        self._routes = Routes(reach, connections)
 
     def transport(self, origin: Origin) -> httpx.AsyncBaseTransport:
-        """Return what leads to an origin: our own, or httpx's where a proxy is to be used."""
-        if self._trust_env and not proxy_bypass(origin.host):
-            proxies = getproxies()
-            if (proxy := proxies.get(origin.scheme) or proxies.get("all")) is not None:
-                return self._through(proxy)
-        return self._direct
-
-    def _through(self, proxy: str) -> httpx.AsyncHTTPTransport:
-        if proxy not in self._proxied:
-            limits = httpx.Limits(
-                max_connections=self._connections, max_keepalive_connections=self._connections
-            )
-            self._proxied[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._trusted(), trust_env=False, limits=limits, proxy=proxy
-            )
-        return self._proxied[proxy]
+        """Return what leads to an origin: our own, or httpx's where a proxy or HTTP/2 is to be used."""
+        return self._routes.to(origin)
 
     def send(self, method: str, url: httpx.URL, headers: Headers, body: bytes) -> Awaitable[httpx.Response]:
         """Send a request to anywhere."""
@@ -117,9 +98,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._direct.aclose()
-        for transport in self._proxied.values():
-            await transport.aclose()
+        await self._routes.aclose()
 
 
 class Exchanger:
@@ -162,6 +141,8 @@ class Exchanger:
             headers = [*headers, (b"Content-Length", str(len(body)).encode("ascii"))]
         where = Place(self._url, path)
         hops = 0
+        own = True
+        redirects: list[httpx.Headers] = []
         renewed = False
         while True:
             self.client.requests += 1
@@ -170,12 +151,14 @@ class Exchanger:
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
             try:
-                if not renewed and await self._renewed(response, where):
+                if own and not renewed and await self._renewed(response):
                     renewed = True
                     continue
                 if response.status_code not in REDIRECTS:
-                    yield Answer(response, where)
+                    yield Answer(response, where, own, redirects)
                     return
+                if own:
+                    redirects.append(response.headers)
                 url = self._next_hop(response, where.url)
             finally:
                 await response.aclose()
@@ -183,6 +166,7 @@ class Exchanger:
             if hops > MAX_HOPS:
                 raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")
             where = Place(url)
+            own = Origin.of(url) == self._origin
 
     async def _ask(
         self, method: str, where: Place, path: str | None, headers: Headers, body: bytes
@@ -210,11 +194,12 @@ class Exchanger:
             everything += await self.auth.headers(method, where, everything, body)
         return await self.client.send(method, url, everything, body)
 
-    async def _renewed(self, response: httpx.Response, where: Place) -> bool:
-        # What another origin refuses says nothing about our credentials: it was not shown them.
-        if self.auth is None or response.status_code not in (401, 403):
-            return False
-        return Origin.of(where.url) == self._origin and await self.auth.renew(response)
+    async def _renewed(self, response: httpx.Response) -> bool:
+        # Only asked about our own origin: what another refuses says nothing about our credentials, for it
+        # was not shown them.
+        return (
+            self.auth is not None and response.status_code in (401, 403) and await self.auth.renew(response)
+        )
 
     @staticmethod
     def _next_hop(response: httpx.Response, url: httpx.URL) -> httpx.URL:

@@ -27,6 +27,10 @@ ANY: Headers = [(b"Accept", b"*/*")]
 class Dialect:
     """How an origin speaks of files: plain HTTP."""
 
+    def headers(self, answer: Answer) -> httpx.Headers:
+        """Return the headers that say what the file is: those that the other methods are given."""
+        return answer.head.headers
+
     def validator(self, headers: httpx.Headers) -> str | None:
         """Return what an answer says of which version it is; None: nothing that could be relied on."""
         return answers.validator(headers)
@@ -89,7 +93,7 @@ class Files:
                 size = answers.length(response.headers)
                 # Of a compressed answer the length says nothing about the file.
                 if size is not None and "content-encoding" not in response.headers:
-                    return self._entry(name, size, response.headers)
+                    return self._entry(name, size, answer)
             elif response.status_code not in (405, 501):
                 raise await self._dialect.failure(answer, conditional=False)
         return await self._stat_by_get(target, name)
@@ -109,7 +113,7 @@ class Files:
                     size = 0
                 case _:
                     raise await self._dialect.failure(answer, conditional=True)
-            return self._entry(name, size, response.headers)
+            return self._entry(name, size, answer)
 
     @asynccontextmanager
     async def open_part(
@@ -132,7 +136,7 @@ class Files:
                 raise await dialect.failure(answer, conditional=ranged or validator is not None)
             answers.refuse_encoded(response.headers, answer.where)
             if validator is not None:
-                dialect.check_version(response.headers, validator, answer.where)
+                dialect.check_version(dialect.headers(answer), validator, answer.where)
             if status == 206:
                 span = answers.partial(response.headers, start, stop, answer.where)
                 ranges = True
@@ -142,14 +146,15 @@ class Files:
             yield HttpPart(
                 response,
                 span,
-                self._entry(name, span.size, response.headers),
+                self._entry(name, span.size, answer),
                 ranges=ranges,
-                digest=dialect.digest(status, response.headers, answer.where),
+                digest=dialect.digest(status, dialect.headers(answer), answer.where),
                 where=answer.where,
                 deadline=self._http.deadline,
             )
 
-    def _entry(self, name: str, size: int | None, headers: httpx.Headers) -> Entry:
+    def _entry(self, name: str, size: int | None, answer: Answer) -> Entry:
+        headers = self._dialect.headers(answer)
         return Entry(
             name,
             Kind.FILE,

@@ -56,6 +56,9 @@ class SourceKind:
 KINDS: dict[str, SourceKind] = {
     "https": SourceKind("https://HOST/PATH/", "mirror.remotes.http"),
     "http": SourceKind("http://HOST/PATH/", "mirror.remotes.http"),
+    "webdavs": SourceKind("webdavs://HOST/PATH/", "mirror.remotes.webdav"),
+    "webdav": SourceKind("webdav://HOST/PATH/", "mirror.remotes.webdav"),
+    "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),
 }
 """Every kind of source, by its scheme."""
 

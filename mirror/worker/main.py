@@ -70,7 +70,8 @@ def main() -> None:
         level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,
         format="%(asctime)s worker %(levelname)s %(name)s: %(message)s",
     )
-    for noisy in ("httpx", "httpcore", "pyfuse3"):
+    # Noisy, and those that speak HTTP would log the headers of requests: there are passwords among them.
+    for noisy in ("httpx", "httpcore", "h2", "hpack", "pyfuse3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # The keeper decides when a mount ends; a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

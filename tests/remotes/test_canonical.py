@@ -47,7 +47,7 @@ def test_one_spelling(source: str, expected: str | None) -> None:
         ("https://", "no host"),
         ("https://user:secret@example.org/", "netrc"),
         ("https://user@example.org/", "netrc"),
-        ("https://example.org/?token=secret", "query"),
+        ("https://example.org/?colour=secret", "query"),
         ("https://example.org/x#y", "%23"),
         ("https://example.org:99999/", "URL"),
         ("https://example.org:x/", "URL"),

@@ -245,6 +245,7 @@ def nginx(
     extra_conf: str = "",
     rate: str | None = None,
     tls: tuple[Path, Path] | None = None,
+    http2: bool = False,
 ) -> AbstractContextManager[Server]:
     """Start nginx.
 
@@ -254,9 +255,11 @@ def nginx(
         extra_conf: directives for the ``server`` block.
         rate: bytes a second for each connection, as nginx spells it (``"512k"``).
         tls: certificate (chain) and key, both PEM: serve https instead of http.
+        http2: offer HTTP/2 over it.
     """
     listing = "autoindex off;" if autoindex == "off" else f"autoindex on; autoindex_format {autoindex};"
     limit = f"limit_rate {rate};" if rate else ""
+    protocols = f"{' ssl' if tls else ''}{' http2' if http2 else ''}"
     certificate = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]};" if tls else ""
 
     def configure(home: Path, port: int) -> list[str]:
@@ -276,7 +279,7 @@ http {{
         '"status":$status,"sent":$body_bytes_sent}}';
     access_log {home}/access.log requests;
     server {{
-        listen 127.0.0.1:{port} backlog=1024{" ssl" if tls else ""};
+        listen 127.0.0.1:{port} backlog=1024{protocols};
         {certificate}
         root "{root}";
         {listing}

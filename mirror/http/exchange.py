@@ -10,6 +10,7 @@ configuration. An `Exchanger` asks one origin through it; a remote has one for e
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -64,8 +65,8 @@ class Client:
         Args:
             deadline: seconds to wait for a connection, for the head of an answer, for any byte.
             connections: most requests at once.
-            trust_env: go through the proxies that the environment names, trust its CA file.
-            context: TLS settings; None: verify against the usual authorities.
+            trust_env: go through the proxies that the environment names.
+            context: TLS settings; None: verify against the usual authorities, or those of ``SSL_CERT_FILE``.
         """
         self.deadline = deadline
         self.requests = 0
@@ -80,7 +81,7 @@ class Client:
 
         @cache
         def trusted() -> ssl.SSLContext:
-            made = context or httpx.create_ssl_context(trust_env=trust_env)
+            made = context or _usual_trust()
             made.set_alpn_protocols(["http/1.1"])
             return made
 
@@ -120,6 +121,12 @@ class Client:
         await self._direct.aclose()
         for transport in self._proxied.values():
             await transport.aclose()
+
+
+def _usual_trust() -> ssl.SSLContext:
+    """The authorities that everybody trusts, unless the user names others, as for OpenSSL's own programs."""
+    named = os.environ.get("SSL_CERT_FILE")
+    return ssl.create_default_context(cafile=named) if named else httpx.create_ssl_context(trust_env=False)
 
 
 class Exchanger:

@@ -20,6 +20,7 @@ import httpx
 import trio
 
 from mirror.http import heads
+from mirror.http.throttle import PROCESS
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -174,7 +175,7 @@ class Connection:
         """Send a request and read the first bytes of the answer."""
         try:
             await self._stream.send_all(head)
-            if data := await _receive(self._stream, CHUNK):
+            if data := await _receive(self._stream, PROCESS.most(CHUNK)):
                 return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             if self._used:
@@ -270,7 +271,7 @@ class _CountedBody(_Body):
         else:
             try:
                 # One more than there should be: a body that goes on shows here, at no cost.
-                data = await self._connection.receive(min(self._left + 1, CHUNK), self._seconds)
+                data = await self._connection.receive(PROCESS.most(min(self._left + 1, CHUNK)), self._seconds)
             except BaseException:
                 self._finish(reusable=False)
                 raise
@@ -310,7 +311,9 @@ class _FramedBody(_Body):
             while True:
                 event = self._wire.next_event()
                 if event is h11.NEED_DATA:
-                    self._wire.receive_data(await self._connection.receive(CHUNK, self._seconds))
+                    self._wire.receive_data(
+                        await self._connection.receive(PROCESS.most(CHUNK), self._seconds)
+                    )
                 elif isinstance(event, h11.Data):
                     return bytes(event.data)
                 else:

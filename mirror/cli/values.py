@@ -140,8 +140,8 @@ def traffic_options(command: Callable[..., None]) -> Callable[..., None]:
         "--bwlimit",
         callback=BWLIMIT,
         metavar="RATE|TABLE|@FILE",
-        help="Most bytes a second to receive, as in 10M; by time of day, as in '08:00,1M 19:00,off'; or a file "
-        "with either, read again when it changes.  [default: no limit]",
+        help="Most bytes a second to receive, as in 10M; by time of day, as in '08:00,1M 19:00,off'; or a "
+        "file with either, read again when it changes.  [default: no limit]",
     )(command)
     return click.option(
         "--max-connections",

@@ -11,7 +11,6 @@ There is one `Throttle` for each process, for that is what the limit means, howe
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -124,7 +123,7 @@ class Throttle:
 
 def _stamp(path: str) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from mirror.traffic import CONNECTIONS
+
 
 class OpenMode(StrEnum):
     """What `open` does with a file that is not complete yet."""
@@ -49,6 +51,10 @@ class MountConfig:
     """Seconds an entry or a listing is trusted before it is revalidated; inf: for ever."""
     deadline: float = 30.0
     """Seconds without a byte after which a request to the origin counts as stalled."""
+    max_connections: int = CONNECTIONS
+    """Most connections to one server."""
+    bwlimit: str | None = None
+    """Limit on what the worker receives, as `mirror.http.throttle.read_table` takes it; None: none."""
     verify: VerifyMode = VerifyMode.NEVER
     scrub: float = 30 * 86400.0
     """Seconds in which every object is read again and compared, in the background; inf: never."""

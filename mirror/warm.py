@@ -30,6 +30,7 @@ from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalle
 from mirror.fetch import Priority
 from mirror.limits import raise_descriptor_limit
 from mirror.selection import read_patterns, walk
+from mirror.traffic import Traffic
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""
@@ -86,6 +87,7 @@ async def warm(
     jobs: int,
     deadline: float,
     report: Callable[[Progress], None],
+    traffic: Traffic = Traffic(),  # noqa: B008 - frozen
     cache_size: str | None = None,
     min_free: str | None = None,
 ) -> Summary:
@@ -98,6 +100,7 @@ async def warm(
         jobs: files fetched at once.
         deadline: seconds without a byte after which a request counts as stalled.
         report: called with the progress now and then, and once at the end.
+        traffic: how much may be asked of the network.
         cache_size: a limit to set first, as `mirror.budget.apply_limits` takes it.
         min_free: the same.
 
@@ -111,7 +114,7 @@ async def warm(
     raise_descriptor_limit()
     wanted = read_patterns(patterns)
     started = trio.current_time()
-    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:
+    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
         await apply_limits(engine.cache, cache_size, min_free)
         await engine.cache.objects.shrink()
         await engine.namespace.check_source()

@@ -20,6 +20,7 @@ from mirror.cli.values import (
     MountOptions,
     limit_options,
     mount_options,
+    traffic_options,
 )
 from mirror.config import MountConfig, OpenMode, VerifyMode
 from mirror.errors import MirrorError, UsageError
@@ -38,8 +39,8 @@ Options of -o:
   no_passthrough        answer every read in the daemon (to compare, or to find a fault)
   nodev,nosuid,noexec…  as for any mount
   KEY=VALUE             cache, cache_size, min_free, open, open_wait_size, ttl,
-                        deadline, verify, scrub, read_ahead, backing_limit, spin,
-                        log_file: as the long options
+                        deadline, max_connections, bwlimit, verify, scrub, read_ahead,
+                        backing_limit, spin, log_file: as the long options
 """
 
 
@@ -89,6 +90,7 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
     help="How long names, attributes and listings are trusted; also 5m, 1h, inf.",
 )
 @DEADLINE_OPTION
+@traffic_options
 @click.option(
     "--verify",
     "verify",
@@ -157,6 +159,8 @@ def mount(
     open_wait_bytes: int,
     ttl: float,
     deadline: float,
+    max_connections: int,
+    bwlimit: str | None,
     verify: str,
     scrub: float,
     read_ahead: int,
@@ -198,6 +202,8 @@ def mount(
         open_wait_bytes=open_wait_bytes,
         ttl=ttl,
         deadline=deadline,
+        max_connections=max_connections,
+        bwlimit=bwlimit,
         verify=VerifyMode(verify),
         scrub=scrub,
         passthrough=options.passthrough,

@@ -29,12 +29,12 @@ from mirror.flight import SingleFlight
 from mirror.namespace import REVALIDATION, Namespace
 from mirror.remotes.base import Remote
 from mirror.retry import Schedule
+from mirror.traffic import CONNECTIONS
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 16
 RESERVED = 4
-"""Requests at once to one source; so many of them are kept for blocked readers."""
+"""So many of the requests to one source are kept for blocked readers, but never more than a quarter."""
 FILLS_AHEAD = 8
 """Neighbours are only begun while fewer fills than this are under way."""
 LONGEST_QUEUE = 1024
@@ -74,6 +74,7 @@ class Fetcher:
         delivery: Delivery,
         verification: Verification | None,
         discarded: Callable[[Node], None],
+        connections: int,
     ) -> None:
         self.counters = Counters()
         self._verification = verification
@@ -84,7 +85,7 @@ class Fetcher:
         self._namespace = namespace
         self._schedule = schedule
         self._register = completed
-        self._slots = Slots(CONNECTIONS, RESERVED)
+        self._slots = Slots(connections, min(RESERVED, connections // 4))
         self._fills: dict[int, Fill] = {}
         self._delivery = delivery
         self._on_discard = discarded
@@ -98,6 +99,11 @@ class Fetcher:
     def running(self) -> int:
         """Fills under way."""
         return len(self._fills)
+
+    @property
+    def requests_under_way(self) -> int:
+        """Requests for bytes of files that hold a connection at this moment."""
+        return self._slots.held
 
     @property
     def bytes_fetched(self) -> int:
@@ -320,6 +326,7 @@ async def open_fetcher(
     delivery: Delivery | None = None,
     verification: Verification | None = None,
     discarded: Callable[[Node], None] = lambda _node: None,
+    connections: int = CONNECTIONS,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher whose fills end with this context: cancelled, their lease given back, resumable.
 
@@ -327,6 +334,7 @@ async def open_fetcher(
     it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes. With ``verification``
     every object is compared with its checksums before it is handed over. ``discarded(node)`` is called
     when bytes of an incomplete file turned out to be wrong: what anybody keeps of them must go.
+    ``connections``: most requests at once.
     """
     async with background() as nursery:
         fetcher = Fetcher(
@@ -339,6 +347,7 @@ async def open_fetcher(
             delivery or Descriptors(objects),
             verification,
             discarded,
+            connections,
         )
         try:
             yield fetcher

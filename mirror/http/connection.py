@@ -20,6 +20,8 @@ import httpx
 import trio
 
 from mirror.http import heads
+from mirror.http.throttle import PROCESS
+from mirror.http.tls import Tls
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -33,7 +35,7 @@ MAX_INFORMATIONAL = 16
 DELIMITED = "mirror.delimited"
 """Response extension: False when only the end of the connection ends the body, so a cut cannot show."""
 
-Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+Stream: TypeAlias = "trio.SocketStream | Tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,8 @@ async def connect(origin: Origin, context: Callable[[], ssl.SSLContext], seconds
             stream: Stream = socket_stream
             if origin.scheme == "https":
                 try:
-                    # https_compatible: what servers do, an end without a goodbye; lengths tell of a cut.
-                    stream = trio.SSLStream(
-                        socket_stream, context(), server_hostname=origin.host, https_compatible=True
-                    )
-                    await stream.do_handshake()
+                    stream = Tls(socket_stream.socket, context(), origin.host)
+                    await stream.handshake()
                 except BaseException:
                     socket_stream.socket.close()
                     raise
@@ -114,7 +113,8 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether nothing came since the last exchange: neither an end nor bytes nobody asked for."""
-        return not self._socket.is_readable()
+        left = isinstance(self._stream, Tls) and not self._stream.quiet
+        return not left and not self._socket.is_readable()
 
     async def exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
         """Send a request and read the head of its answer.
@@ -174,7 +174,7 @@ class Connection:
         """Send a request and read the first bytes of the answer."""
         try:
             await self._stream.send_all(head)
-            if data := await _receive(self._stream, CHUNK):
+            if data := await self._stream.receive_some(PROCESS.most(CHUNK)):
                 return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             if self._used:
@@ -189,7 +189,7 @@ class Connection:
         while True:
             event = wire.next_event()
             if event is h11.NEED_DATA:
-                wire.receive_data(await _receive(self._stream, CHUNK))
+                wire.receive_data(await self._stream.receive_some(CHUNK))
             elif isinstance(event, h11.Response):
                 return event
             elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
@@ -203,16 +203,10 @@ class Connection:
         """Read up to ``most`` bytes of a body; ``b""`` at the end of the stream."""
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
-                return await _receive(self._stream, most)
+                return await self._stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
         raise httpx.ReadTimeout("no byte of the body")
-
-
-async def _receive(stream: Stream, most: int) -> bytes:
-    data = await stream.receive_some(most)
-    # trio promises either; both of these streams return what `recv` made, bytes.
-    return data if isinstance(data, bytes) else bytes(data)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -270,7 +264,7 @@ class _CountedBody(_Body):
         else:
             try:
                 # One more than there should be: a body that goes on shows here, at no cost.
-                data = await self._connection.receive(min(self._left + 1, CHUNK), self._seconds)
+                data = await self._connection.receive(PROCESS.most(min(self._left + 1, CHUNK)), self._seconds)
             except BaseException:
                 self._finish(reusable=False)
                 raise
@@ -310,7 +304,9 @@ class _FramedBody(_Body):
             while True:
                 event = self._wire.next_event()
                 if event is h11.NEED_DATA:
-                    self._wire.receive_data(await self._connection.receive(CHUNK, self._seconds))
+                    self._wire.receive_data(
+                        await self._connection.receive(PROCESS.most(CHUNK), self._seconds)
+                    )
                 elif isinstance(event, h11.Data):
                     return bytes(event.data)
                 else:

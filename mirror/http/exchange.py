@@ -69,7 +69,7 @@ class Client:
             deadline: seconds to wait for a connection, for the head of an answer, for any byte.
             connections: most requests at once.
             trust_env: go through the proxies that the environment names.
-            context: TLS settings; None: verify against the usual authorities.
+            context: TLS settings; None: verify against the usual authorities, or those of ``SSL_CERT_FILE``.
             reach: how connections are made, in place of the two before.
         """
         self.deadline = deadline

@@ -12,6 +12,7 @@ from mirror.errors import ProtocolError, Stalled, Transient
 from mirror.http.answers import Span
 from mirror.http.connection import DELIMITED
 from mirror.http.failures import translated
+from mirror.http.throttle import PROCESS
 from mirror.remotes.base import Entry
 
 SLOWEST = 1024
@@ -56,6 +57,7 @@ class Chunks:
                 raise Stalled(f"{self._where}: only {self._came} bytes came in {self._waited:.0f} s")
             self._waited = 0.0
             self._came = 0
+        await PROCESS.spent(len(chunk))
         return chunk
 
 

@@ -9,6 +9,7 @@ A client certificate is shown to one origin only: to any other the handshake is 
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Routes:
         """``connections``: most requests at once; further ones wait for their turn."""
         self._reach = reach
         self._connections = connections
-        self._usual = cache(lambda: reach.context or httpx.create_ssl_context(trust_env=False))
+        self._usual = cache(lambda: reach.context or _usual_trust())
         self._plain = (
             reach.proxy is None and reach.identity is None and not (reach.environment or reach.http2)
         )
@@ -125,6 +126,12 @@ class Routes:
         for transport in (self._ours, self._identified, *self._others.values()):
             if transport is not None:
                 await transport.aclose()
+
+
+def _usual_trust() -> ssl.SSLContext:
+    """The authorities that everybody trusts, unless the user names others, as for OpenSSL's own programs."""
+    named = os.environ.get("SSL_CERT_FILE")
+    return ssl.create_default_context(cafile=named) if named else httpx.create_ssl_context(trust_env=False)
 
 
 def _named_by_environment(named: str) -> httpx.Proxy:

@@ -34,10 +34,12 @@ from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
 from mirror.fuse import Adapter
+from mirror.http.throttle import PROCESS
 from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
+from mirror.traffic import Traffic
 from mirror.verify import scrub
 from mirror.worker.housekeeping import PinnedFiles, keep_house, say_served
 from mirror.worker.kernel import Kernel
@@ -108,6 +110,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
             kernel=kernel.let_go,
             verify=config.verify is VerifyMode.OPEN,
+            traffic=Traffic(config.max_connections, config.bwlimit),
         ) as engine,
         background() as nursery,
     ):
@@ -189,11 +192,13 @@ async def _answer(
                 return
 
 
-def _stats(engine: Engine, filesystem: FileSystem) -> dict[str, int | bool]:
+def _stats(engine: Engine, filesystem: FileSystem) -> dict[str, int | bool | None]:
     """Counters of this worker since it started, as `mirror status` shows them."""
-    counters: dict[str, int | bool] = asdict(filesystem.counters) | asdict(engine.fetcher.counters)
+    counters: dict[str, int | bool | None] = asdict(filesystem.counters) | asdict(engine.fetcher.counters)
     counters["bytes_fetched"] = engine.fetcher.bytes_fetched
     counters["remote_requests"] = engine.remote.requests
+    counters["connections"] = engine.fetcher.requests_under_way
+    counters["bwlimit"] = PROCESS.rate
     counters["fills_running"] = engine.fetcher.running
     counters["evicted"] = engine.cache.objects.eviction.evicted
     counters["origin_down"] = engine.namespace.health.down

@@ -1,4 +1,4 @@
-"""An authority of our own, and certificates by it."""
+"""Certificates for servers on loopback: made for one test, trusted where a client is told to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ import subprocess
 from pathlib import Path
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Make a certificate that is its own authority; returns it and its key, both PEM.
+
+    Args:
+        folder: where both files go.
+        names: what it is for, as OpenSSL spells it (``IP:127.0.0.1``, ``DNS:example.org``).
+    """
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    _openssl(
+        *("req", "-x509", *_KEY, "-days", "1", "-subj", "/CN=test"),
+        *("-addext", f"subjectAltName={','.join(names)}", "-keyout", key, "-out", cert),
+    )
+    return cert, key
 
 
 class Authority:

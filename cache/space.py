@@ -162,10 +162,14 @@ class Space:
             CacheFull: there is no room for them.
             CacheBroken: it cannot be claimed.
         """
-        while not self.allot(held, total := min_total(held, size)):
+        total = min_total(held, size)
+        while not self.allot(held, total):
             short = self.grow(self.lacking(held, total)).result()
-            if short is not None:
+            if short is None:
+                continue
+            if held.size is not None or total == footprint(size):
                 raise no_room(short, f"{held.node.name} ({size:,} bytes)")
+            total = footprint(size)  # what is needed, where there is no room for a step of it
 
     def about_to_remove(self, nodes: list[int]) -> None:
         """Note whose objects are going to be removed. Raises as `allot` does."""

@@ -10,10 +10,11 @@ Errors are httpx's, as of any httpx transport; each wait has the time-out of its
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import h11
 import httpx
@@ -22,6 +23,7 @@ import trio
 from mirror.http import heads
 from mirror.http.throttle import PROCESS
 from mirror.http.tls import Tls
+from mirror.http.wire import wire
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -36,6 +38,7 @@ DELIMITED = "mirror.delimited"
 """Response extension: False when only the end of the connection ends the body, so a cut cannot show."""
 
 Stream: TypeAlias = "trio.SocketStream | Tls"
+Chunk: TypeAlias = "bytes | memoryview"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,34 +150,34 @@ class Connection:
 
     async def _exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
         method, seconds = asked.method, asked.seconds
-        data = await self._first_bytes(heads.request(method, asked.target, asked.headers) + asked.body)
+        request = heads.request(method, asked.target, asked.headers) + asked.body
+        data = await self._first_bytes(request, 0 if method == "HEAD" else PROCESS.most(CHUNK), seconds)
         self._used = True
         if (head := heads.usual(data)) is not None:
             begun, length = data[head.end :], 0 if method == "HEAD" else head.length
             counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
             return httpx.Response(head.status, headers=head.headers, stream=counted)
-        wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        framing = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # Sent already; h11 has to know what was asked to tell what kind of body comes back.
-        wire.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
+        framing.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
         if asked.body:
-            wire.send(h11.Data(data=asked.body))
-        wire.send(h11.EndOfMessage())
-        wire.receive_data(data)
-        answer = await self._head(wire)
+            framing.send(h11.Data(data=asked.body))
+        framing.send(h11.EndOfMessage())
+        framing.receive_data(bytes(data))
+        answer = await self._head(framing)
         codings = [name for name, _ in answer.headers if name in (b"content-length", b"transfer-encoding")]
         bodyless = method == "HEAD" or answer.status_code in (204, 304)
         return httpx.Response(
             answer.status_code,
             headers=answer.headers.raw_items(),
-            stream=_FramedBody(self, wire, seconds, done),
+            stream=_FramedBody(self, framing, seconds, done),
             extensions={DELIMITED: bodyless or bool(codings)},
         )
 
-    async def _first_bytes(self, head: bytes) -> bytes:
-        """Send a request and read the first bytes of the answer."""
+    async def _first_bytes(self, request: bytes, most: int, seconds: float) -> Chunk:
+        """Send a request and read the first bytes of the answer, up to ``most`` of its body."""
         try:
-            await self._stream.send_all(head)
-            if data := await self._stream.receive_some(PROCESS.most(CHUNK)):
+            if data := await self._asked(request, most, seconds):
                 return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             if self._used:
@@ -184,12 +187,26 @@ class Connection:
             raise NotSentError
         raise httpx.ReadError("it was closed without an answer")
 
-    async def _head(self, wire: h11.Connection) -> h11.Response:
+    async def _asked(self, request: bytes, most: int, seconds: float) -> Chunk:
+        if not isinstance(self._stream, Tls):
+            return await self._over_wire(request, most, seconds)
+        await self._stream.send_all(request)
+        return await self._stream.receive_some(most or CHUNK)
+
+    async def _over_wire(self, request: bytes | None, most: int, seconds: float) -> Chunk:
+        try:
+            return memoryview(await wire().run(self._socket, request, most, seconds))
+        except OSError as exc:
+            if exc.errno == errno.ETIMEDOUT:
+                raise httpx.ReadTimeout("no byte in time") from exc
+            raise trio.BrokenResourceError(str(exc)) from exc
+
+    async def _head(self, framing: h11.Connection) -> h11.Response:
         interim = 0
         while True:
-            event = wire.next_event()
+            event = framing.next_event()
             if event is h11.NEED_DATA:
-                wire.receive_data(await self._stream.receive_some(CHUNK))
+                framing.receive_data(await self._stream.receive_some(CHUNK))
             elif isinstance(event, h11.Response):
                 return event
             elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
@@ -199,10 +216,12 @@ class Connection:
             else:
                 raise httpx.RemoteProtocolError("the connection changed its protocol unasked")
 
-    async def receive(self, most: int, seconds: float) -> bytes:
-        """Read up to ``most`` bytes of a body; ``b""`` at the end of the stream."""
+    async def receive(self, most: int, seconds: float) -> Chunk:
+        """Read up to ``most`` bytes of a body; none at the end of the stream."""
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
+                if not isinstance(self._stream, Tls):
+                    return await self._over_wire(None, most, seconds)
                 return await self._stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
@@ -225,9 +244,10 @@ class _Body(httpx.AsyncByteStream):
             done(self._connection, reusable)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+        # httpx knows of bytes only; all that it does with them can be done with a view.
+        return cast("AsyncIterator[bytes]", self)
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         raise NotImplementedError
 
     async def aclose(self) -> None:  # closing never waits, so it needs no shield either
@@ -241,7 +261,7 @@ class _CountedBody(_Body):
     def __init__(
         self,
         connection: Connection,
-        begun: bytes,
+        begun: Chunk,
         length: int,
         seconds: float,
         done: Callable[[Connection, bool], None],
@@ -255,7 +275,7 @@ class _CountedBody(_Body):
         if not length and not begun:
             self._finish(reusable)
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         if self._begun:
             data, self._begun = self._begun, b""
         elif not self._left:
@@ -290,23 +310,22 @@ class _FramedBody(_Body):
     def __init__(
         self,
         connection: Connection,
-        wire: h11.Connection,
+        framing: h11.Connection,
         seconds: float,
         done: Callable[[Connection, bool], None],
     ) -> None:
         super().__init__(connection, seconds, done)
-        self._wire = wire
+        self._framing = framing
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         if self._done is None:
             raise StopAsyncIteration
         try:
             while True:
-                event = self._wire.next_event()
+                event = self._framing.next_event()
                 if event is h11.NEED_DATA:
-                    self._wire.receive_data(
-                        await self._connection.receive(PROCESS.most(CHUNK), self._seconds)
-                    )
+                    data = await self._connection.receive(PROCESS.most(CHUNK), self._seconds)
+                    self._framing.receive_data(bytes(data))
                 elif isinstance(event, h11.Data):
                     return bytes(event.data)
                 else:
@@ -317,6 +336,6 @@ class _FramedBody(_Body):
         except BaseException:
             self._finish(reusable=False)
             raise
-        alive = self._wire.their_state is h11.DONE and self._wire.our_state is h11.DONE
-        self._finish(reusable=alive and not self._wire.trailing_data[0])
+        alive = self._framing.their_state is h11.DONE and self._framing.our_state is h11.DONE
+        self._finish(reusable=alive and not self._framing.trailing_data[0])
         raise StopAsyncIteration

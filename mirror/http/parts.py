@@ -10,7 +10,7 @@ import trio
 from cache.digests import Digest
 from mirror.errors import ProtocolError, Stalled, Transient
 from mirror.http.answers import Span
-from mirror.http.connection import DELIMITED
+from mirror.http.connection import DELIMITED, Chunk
 from mirror.http.failures import translated
 from mirror.http.throttle import PROCESS
 from mirror.remotes.base import Entry
@@ -19,7 +19,7 @@ SLOWEST = 1024
 """Bytes a second below which an origin that is waited for counts as stalled."""
 
 
-def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
+def _raw(response: httpx.Response) -> AsyncIterator[Chunk]:
     """The bytes as they came: httpx's own iterators would add three layers to each chunk."""
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the answer of an asynchronous transport has an asynchronous body")
@@ -41,10 +41,10 @@ class Chunks:
         self._waited = 0.0
         self._came = 0
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[Chunk]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         asked_at = trio.current_time()
         try:
             chunk = await self._chunks.__anext__()
@@ -89,10 +89,10 @@ class HttpPart:
         self._where = where
         self._chunks = Chunks(response, where, deadline)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[Chunk]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         try:
             chunk = await self._chunks.__anext__()
         except StopAsyncIteration:

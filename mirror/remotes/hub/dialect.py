@@ -31,6 +31,7 @@ from mirror.errors import (
 )
 from mirror.http import answers
 from mirror.http.auth import Headers
+from mirror.http.connection import Chunk
 from mirror.http.exchange import Answer
 from mirror.http.files import Dialect
 from mirror.http.parts import HttpPart
@@ -167,10 +168,10 @@ class BlobPart:
         self._where = where
         self._hashing = hashlib.sha1(b"blob %d\0" % (part.size or 0), usedforsecurity=False)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[Chunk]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         try:
             chunk = await self._part.__anext__()
         except StopAsyncIteration:

@@ -38,6 +38,7 @@ CONNECTION: tuple[Option, ...] = (
     ),
     Option("proxy-user", "user name for the proxy"),
     Option("proxy-password", "password for the proxy", secret=True),
+    Option("private-redirects", "let an origin on the Internet redirect to private addresses", Form.FLAG),
     Option("http2", "offer HTTP/2 to the server (https only)", Form.FLAG),
 )
 """How to get to an origin."""
@@ -74,7 +75,12 @@ def open_client(url: httpx.URL, how: How) -> Client:
     )
     if reach.proxy is None and ("proxy-user" in options or "proxy-password" in options):
         raise UsageError("proxy-user and proxy-password are for a proxy that the option proxy names; set it")
-    return Client(deadline=how.deadline, connections=how.connections, reach=reach)
+    return Client(
+        deadline=how.deadline,
+        connections=how.connections,
+        reach=reach,
+        private=options.flag("private-redirects"),
+    )
 
 
 def credentials(url: httpx.URL, options: Options) -> Auth | None:

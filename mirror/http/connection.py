@@ -21,6 +21,7 @@ import httpx
 import trio
 
 from mirror.http import heads
+from mirror.http.addresses import is_public
 from mirror.http.throttle import PROCESS
 from mirror.http.tls import Tls
 from mirror.http.wire import wire
@@ -69,22 +70,41 @@ class Asked:
     """Time-out of each wait."""
     body: bytes = b""
     """What follows the head; its Content-Length is among the headers."""
+    public_only: bool = False
+    """Whoever sent us there is on the Internet, so this goes to no address that only we can reach."""
+
+
+PUBLIC = "mirror.public"
+"""Response extension: True when the answer came from an address of the Internet."""
+PUBLIC_ONLY = "mirror.public_only"
+"""Request extension: `Asked.public_only`."""
+
+
+class PrivateAddressError(httpx.ConnectError):
+    """The name leads to an address that only this machine or its network can reach."""
 
 
 class NotSentError(Exception):
     """The other side closed an idle connection: nothing of the answer came, so ask on another one."""
 
 
-async def connect(origin: Origin, context: Callable[[], ssl.SSLContext], seconds: float) -> Connection:
+async def connect(
+    origin: Origin, context: Callable[[], ssl.SSLContext], seconds: float, *, public_only: bool = False
+) -> Connection:
     """Open a connection, for https with a finished handshake.
 
     Raises:
+        PrivateAddressError: ``public_only``, and it would not be. Nothing was sent.
         httpx.ConnectTimeout: not within ``seconds``.
         httpx.ConnectError: refused, no such host, no trust; the cause is chained.
     """
     try:
         with trio.fail_after(seconds):
             socket_stream = await trio.open_tcp_stream(origin.host, origin.port)
+            public = is_public(str(socket_stream.socket.getpeername()[0]))
+            if public_only and not public:
+                socket_stream.socket.close()
+                raise PrivateAddressError(f"{origin.host} is at an address that is not public")
             stream: Stream = socket_stream
             if origin.scheme == "https":
                 try:
@@ -97,16 +117,18 @@ async def connect(origin: Origin, context: Callable[[], ssl.SSLContext], seconds
         raise httpx.ConnectTimeout("no connection") from exc
     except (OSError, trio.BrokenResourceError, ssl.CertificateError, UnicodeError) as exc:
         raise httpx.ConnectError(str(exc)) from exc
-    return Connection(stream, socket_stream.socket)
+    return Connection(stream, socket_stream.socket, public=public)
 
 
 class Connection:
     """A connected stream that carries one exchange at a time."""
 
-    def __init__(self, stream: Stream, sock: trio.socket.SocketType) -> None:
+    def __init__(self, stream: Stream, sock: trio.socket.SocketType, *, public: bool) -> None:
         self._stream = stream
         self._socket = sock
         self._used = False
+        self.public = public
+        """It leads to an address of the Internet."""
         self.idle_since = 0.0
         """`trio.current_time` of the end of the last exchange."""
 
@@ -156,7 +178,9 @@ class Connection:
         if (head := heads.usual(data)) is not None:
             begun, length = data[head.end :], 0 if method == "HEAD" else head.length
             counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
-            return httpx.Response(head.status, headers=head.headers, stream=counted)
+            return httpx.Response(
+                head.status, headers=head.headers, stream=counted, extensions={PUBLIC: self.public}
+            )
         framing = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # Sent already; h11 has to know what was asked to tell what kind of body comes back.
         framing.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
@@ -171,7 +195,7 @@ class Connection:
             answer.status_code,
             headers=answer.headers.raw_items(),
             stream=_FramedBody(self, framing, seconds, done),
-            extensions={DELIMITED: bodyless or bool(codings)},
+            extensions={DELIMITED: bodyless or bool(codings), PUBLIC: self.public},
         )
 
     async def _first_bytes(self, request: bytes, most: int, seconds: float) -> Chunk:

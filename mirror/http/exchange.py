@@ -20,8 +20,9 @@ import httpx
 
 from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError
 from mirror.http.auth import Auth, Headers
-from mirror.http.connection import Asked, Origin
+from mirror.http.connection import PUBLIC, PUBLIC_ONLY, Asked, Origin
 from mirror.http.failures import translated
+from mirror.http.gates import REFUSALS, Gates
 from mirror.http.places import Place, adds_slash, drops_slash, redirected
 from mirror.http.routes import Reach, Routes
 from mirror.http.transport import Transport
@@ -62,6 +63,7 @@ class Client:
         trust_env: bool = False,
         context: ssl.SSLContext | None = None,
         reach: Reach | None = None,
+        private: bool = False,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -71,8 +73,11 @@ class Client:
             trust_env: go through the proxies that the environment names.
             context: TLS settings; None: verify against the usual authorities, or those of ``SSL_CERT_FILE``.
             reach: how connections are made, in place of the two before.
+            private: an origin on the Internet may redirect to private addresses.
         """
         self.deadline = deadline
+        self.private = private
+        """An origin on the Internet may redirect to addresses that only we can reach."""
         self.requests = 0
         """Requests sent so far, redirected ones included."""
         self.common: Headers = [
@@ -81,6 +86,7 @@ class Client:
             (b"Accept-Encoding", b"identity"),
         ]
         """What every request says, to whomever."""
+        self.gates = Gates()
         self._timeouts = {"connect": deadline, "read": deadline, "write": deadline, "pool": None}
         reach = reach or Reach(context=context, environment=trust_env)
         self._routes = Routes(reach, connections)
@@ -89,11 +95,12 @@ class Client:
         """Return what leads to an origin: our own, or httpx's where a proxy or HTTP/2 is to be used."""
         return self._routes.to(origin)
 
-    def send(self, method: str, url: httpx.URL, headers: Headers, body: bytes) -> Awaitable[httpx.Response]:
-        """Send a request to anywhere."""
-        request = httpx.Request(
-            method, url, headers=headers, content=body, extensions={"timeout": self._timeouts}
-        )
+    def send(
+        self, method: str, url: httpx.URL, headers: Headers, body: bytes, *, public_only: bool = False
+    ) -> Awaitable[httpx.Response]:
+        """Send a request to anywhere, or only to the Internet."""
+        extensions = {"timeout": self._timeouts, PUBLIC_ONLY: public_only}
+        request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
         return self.transport(Origin.of(url)).handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -144,13 +151,29 @@ class Exchanger:
         own = True
         redirects: list[httpx.Headers] = []
         renewed = False
+        public = False
+        gate = self.client.gates.of(self._origin)
         while True:
+            if not gate.open:
+                await gate.enter(where)
             self.client.requests += 1
+            answered = False
             try:
-                response = await self._ask(method, where, path if not hops else None, headers, body)
+                if hops:
+                    response = await self._ask_elsewhere(method, where, headers, body, public_only=public)
+                else:
+                    response = await self._ask(method, where, path, headers, body)
+                answered = True
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
+            finally:
+                if not answered:
+                    gate.left()
             try:
+                if response.status_code in REFUSALS:
+                    gate.refused(response.status_code, response.headers.get("retry-after"))
+                elif not gate.open:
+                    gate.passed()
                 if own and not renewed and await self._renewed(response):
                     renewed = True
                     continue
@@ -160,6 +183,8 @@ class Exchanger:
                 if own:
                     redirects.append(response.headers)
                 url = self._next_hop(response, where.url)
+                # Once a stranger has had a say, it has one in all that follows.
+                public = not self.client.private and (public or response.extensions.get(PUBLIC, False))
             finally:
                 await response.aclose()
             hops += 1
@@ -167,13 +192,12 @@ class Exchanger:
                 raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")
             where = Place(url)
             own = Origin.of(url) == self._origin
+            gate = self.client.gates.of(Origin.of(url))
 
     async def _ask(
-        self, method: str, where: Place, path: str | None, headers: Headers, body: bytes
+        self, method: str, where: Place, path: str, headers: Headers, body: bytes
     ) -> httpx.Response:
-        """Ask once. ``path``: on our own origin, None after a redirect to anywhere."""
-        if path is None:
-            return await self._ask_elsewhere(method, where, headers, body)
+        """Ask our own origin."""
         everything = self._own + headers
         if self.auth is not None:
             everything += await self.auth.headers(method, where, everything, body)
@@ -186,13 +210,14 @@ class Exchanger:
         return await self.client.send(method, where.url, everything, body)
 
     async def _ask_elsewhere(
-        self, method: str, where: Place, headers: Headers, body: bytes
+        self, method: str, where: Place, headers: Headers, body: bytes, *, public_only: bool
     ) -> httpx.Response:
+        """Ask whom a redirect names, our own origin among others."""
         url = where.url
         everything = [(b"Host", url.netloc), *self.client.common, *headers]
         if self.auth is not None and Origin.of(url) == self._origin:
             everything += await self.auth.headers(method, where, everything, body)
-        return await self.client.send(method, url, everything, body)
+        return await self.client.send(method, url, everything, body, public_only=public_only)
 
     async def _renewed(self, response: httpx.Response) -> bool:
         # Only asked about our own origin: what another refuses says nothing about our credentials, for it

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 
 from mirror.errors import AccessDenied, MirrorError, OriginFailed, ProtocolError, Stalled, Transient
+from mirror.http.connection import PrivateAddressError
 
 _PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
@@ -38,6 +39,11 @@ def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline:
             return Stalled(f"{where}: no connection within {deadline:g} s")
         case httpx.TimeoutException():
             return Stalled(f"{where}: not a byte within {deadline:g} s")
+        case PrivateAddressError():
+            return OriginFailed(
+                f"{where}: a server on the Internet redirects to a private address, which is refused; "
+                "the option private-redirects=true allows it"
+            )
         case httpx.ConnectError():
             return _not_connected(exc, where)
         case httpx.NetworkError():

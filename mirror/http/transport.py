@@ -15,7 +15,7 @@ from collections.abc import Callable
 import httpx
 import trio
 
-from mirror.http.connection import Asked, Connection, NotSentError, Origin, connect
+from mirror.http.connection import PUBLIC_ONLY, Asked, Connection, NotSentError, Origin, connect
 
 IDLE_SECONDS = 60.0
 """How long a connection is kept without use; most servers close theirs after 5 to 75."""
@@ -41,6 +41,7 @@ class Transport(httpx.AsyncBaseTransport):
             request.headers.raw,
             request.extensions["timeout"]["read"],
             await request.aread(),
+            request.extensions.get(PUBLIC_ONLY, False),
         )
         return await self.ask(Origin.of(request.url), asked)
 
@@ -54,11 +55,14 @@ class Transport(httpx.AsyncBaseTransport):
         done = _Release(self, origin)
         try:
             while (connection := self._take(origin)) is not None:
+                if asked.public_only and not connection.public:
+                    connection.close()  # the next one is made, and refused where it has to be
+                    continue
                 try:
                     return await connection.exchange(asked, done)
                 except NotSentError:
                     continue  # closed by the other side the moment before: no failure of this request
-            connection = await connect(origin, self._context, asked.seconds)
+            connection = await connect(origin, self._context, asked.seconds, public_only=asked.public_only)
             return await connection.exchange(asked, done)
         except BaseException:
             turns.release()

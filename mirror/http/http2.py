@@ -97,7 +97,7 @@ class Http2(httpx.AsyncBaseTransport):
             known = self._connections.setdefault(origin, [])
             for connection in [*known]:
                 if not connection.usable:
-                    connection.close()
+                    connection.retire()
                     known.remove(connection)
             for connection in known:
                 if connection.has_room:
@@ -175,8 +175,9 @@ class Connection:
         self._sending = trio.Lock()
         self._being_read = False
         self._broken: Exception | None = None
+        self._retired = False
         self._used = False
-        self._heard_at = self._idle_since = trio.current_time()
+        self._idle_since = trio.current_time()
 
     # -- life --------------------------------------------------------------------------------
 
@@ -199,11 +200,17 @@ class Connection:
         """Close at once, without a word to the other side; who waits for something gets an error."""
         self._fail(httpx.ReadError("it was closed"))
 
+    def retire(self) -> None:
+        """Begin no more exchanges over it, and close it at the end of the last one."""
+        self._retired = True
+        if not self._streams:
+            self.close()
+
     @property
     def usable(self) -> bool:
         """Whether it could carry one more exchange, now or later."""
         waits = not self._streams and trio.current_time() - self._idle_since > IDLE_SECONDS
-        return self._broken is None and not waits
+        return self._broken is None and not self._retired and not waits
 
     @property
     def has_room(self) -> bool:
@@ -294,6 +301,8 @@ class Connection:
         if not self._being_read:
             self._hand_over()
         await self._flush()
+        if self._retired and not self._streams:
+            self.close()
 
     def _give_back(self, stream: _Stream) -> None:
         """Let the server send as much again as was taken."""
@@ -316,9 +325,8 @@ class Connection:
                 else:
                     await self._read_for_all(stream, ready)
             return
-        if trio.current_time() - self._heard_at >= seconds:
-            # Not this stream is late: nothing at all comes any more.
-            self._fail(httpx.ReadTimeout("the connection stands still"))
+        # This stream may be late, or the whole connection: the next request had better not find out.
+        self.retire()
         raise httpx.ReadTimeout("no byte of the stream")
 
     async def _read_for_all(self, stream: _Stream, ready: Callable[[], bool]) -> None:
@@ -346,7 +354,6 @@ class Connection:
         if not data:
             self._fail(httpx.ReadError("the server closed the connection"))
             return
-        self._heard_at = trio.current_time()
         try:
             events = self._h2.receive_data(bytes(data))
         except h2.exceptions.ProtocolError as exc:

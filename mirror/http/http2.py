@@ -43,6 +43,9 @@ MAX_HEAD = 64 * 1024
 STREAMS = 100
 """Most exchanges at once over one connection; a server may allow fewer."""
 
+SERVERS = 64
+"""Servers of which something is kept while nobody uses them."""
+
 TAKEN = 256 * 1024
 """Most bytes taken from the socket at once."""
 
@@ -52,22 +55,34 @@ SEND_SECONDS = 5.0
 _NOT_IN_2 = (b"host", b"connection", b"transfer-encoding", b"keep-alive", b"upgrade", b"proxy-connection")
 
 
+class _Server:
+    """What is known of one origin."""
+
+    __slots__ = ("choosing", "connections", "plain", "turns")
+
+    def __init__(self, limit: int) -> None:
+        self.turns = trio.Semaphore(limit, max_value=limit)
+        self.connections: list[Connection] = []
+        self.choosing = trio.Lock()
+        self.plain = False
+        """It speaks HTTP/1.1 only."""
+
+
 class Http2(httpx.AsyncBaseTransport):
-    """Keeps connections, ``limit`` exchanges at once; further ones wait for a turn in order."""
+    """Keeps connections, ``limit`` exchanges with each server at once; more wait their turn in order."""
 
     def __init__(self, limit: int, context: Callable[[], ssl.SSLContext], plain: Transport) -> None:
         """``plain`` is what asks servers that know no HTTP/2."""
-        self._turns = trio.Semaphore(limit)
+        self._limit = limit
         self._context = context
         self._plain = plain
-        self._without: set[Origin] = set()
-        self._connections: dict[Origin, list[Connection]] = {}
-        self._choosing: dict[Origin, trio.Lock] = {}
+        self._servers: dict[Origin, _Server] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; its turn ends when the body is read or closed."""
         origin = Origin.of(request.url)
-        if origin in self._without:
+        server = self._server(origin)
+        if server.plain:
             return await self._plain.handle_async_request(request)
         asked = Asked(
             request.method,
@@ -76,43 +91,52 @@ class Http2(httpx.AsyncBaseTransport):
             request.extensions["timeout"]["read"],
             await request.aread(),
         )
-        await self._turns.acquire()
+        await server.turns.acquire()
         try:
-            while (connection := await self._choose(origin, asked.seconds)) is not None:
+            while (connection := await self._choose(origin, server, asked.seconds)) is not None:
                 try:
-                    return await connection.exchange(asked, request.url.netloc, self._turns.release)
+                    return await connection.exchange(asked, request.url.netloc, server.turns.release)
                 except NotSentError:
                     continue  # closed by the other side the moment before: no failure of this request
         except BaseException:
-            self._turns.release()
+            server.turns.release()
             raise
-        self._turns.release()
+        server.turns.release()
         return await self._plain.handle_async_request(request)
 
-    async def _choose(self, origin: Origin, seconds: float) -> Connection | None:
+    def _server(self, origin: Origin) -> _Server:
+        if (server := self._servers.get(origin)) is not None:
+            return server
+        if len(self._servers) >= SERVERS:
+            # A chain of redirects may name any number of them; those that nobody uses now can go.
+            for other, known in [*self._servers.items()]:
+                if known.turns.value == self._limit:
+                    del self._servers[other]
+                    for connection in known.connections:
+                        connection.retire()
+        server = self._servers[origin] = _Server(self._limit)
+        return server
+
+    async def _choose(self, origin: Origin, server: _Server, seconds: float) -> Connection | None:
         """A connection with room for one more exchange; None: the server knows no HTTP/2."""
-        async with self._choosing.setdefault(origin, trio.Lock()):
-            if origin in self._without:
-                return None
-            known = self._connections.setdefault(origin, [])
-            for connection in [*known]:
+        async with server.choosing:
+            for connection in [*server.connections]:
                 if not connection.usable:
                     connection.retire()
-                    known.remove(connection)
-            for connection in known:
+                    server.connections.remove(connection)
+            for connection in server.connections:
                 if connection.has_room:
                     return connection
-            opened = await _connect(origin, self._context(), seconds)
-            if opened is None:
-                self._without.add(origin)
-            else:
-                known.append(opened)
-            return opened
+            if not server.plain and (opened := await _connect(origin, self._context(), seconds)) is not None:
+                server.connections.append(opened)
+                return opened
+            server.plain = True
+            return None
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for known in self._connections.values():
-            for connection in known:
+        for server in self._servers.values():
+            for connection in server.connections:
                 connection.close()
         await self._plain.aclose()
 

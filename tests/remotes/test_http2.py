@@ -138,8 +138,24 @@ async def test_connections_are_shared(opening: Opened, folder: Path, tls: tuple[
             for _ in range(60):
                 nursery.start_soon(whole, remote)
         transports = remote._client._routes._direct  # type: ignore[attr-defined]
-        (connections,) = next(iter(transports.values()))._connections.values()
-        assert len(connections) <= 3
+        (known,) = next(iter(transports.values()))._servers.values()
+        assert len(known.connections) <= 3
+
+
+async def test_servers_that_nobody_uses_are_forgotten(
+    opening: Opened, folder: Path, tls: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redirects may lead to any number of them."""
+    monkeypatch.setattr(http2, "SERVERS", 1)
+    with (
+        nginx(folder, tls=tls, http2=True, extra_conf=ONLY_2) as other,
+        nginx(folder, tls=tls, http2=True, extra_conf=f"location / {{ return 302 {other.url}f; }}") as server,
+    ):
+        remote = opening(server.url)
+        for _ in range(3):
+            assert await whole(remote) == BODY
+        (transport,) = remote._client._routes._direct.values()  # type: ignore[attr-defined]
+        assert len(transport._servers) == 1
 
 
 # -- servers that leave ----------------------------------------------------------------------

@@ -80,10 +80,6 @@ class Http2(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; its turn ends when the body is read or closed."""
-        origin = Origin.of(request.url)
-        server = self._server(origin)
-        if server.plain:
-            return await self._plain.handle_async_request(request)
         asked = Asked(
             request.method,
             request.url.raw_path,
@@ -91,6 +87,10 @@ class Http2(httpx.AsyncBaseTransport):
             request.extensions["timeout"]["read"],
             await request.aread(),
         )
+        origin = Origin.of(request.url)
+        server = self._server(origin)
+        if server.plain:
+            return await self._plain.handle_async_request(request)
         await server.turns.acquire()
         try:
             while (connection := await self._choose(origin, server, asked.seconds)) is not None:

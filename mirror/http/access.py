@@ -162,7 +162,7 @@ def _identity(url: httpx.URL, options: Options) -> Identity | None:
     for name, file in (("client-cert", certificate), ("client-key", key)):
         if file is not None:
             _refuse_unreadable(name, file)
-    context = _trusting(options) or httpx.create_ssl_context(trust_env=False)
+    context = _trusting(options) or httpx.create_ssl_context()
     asked = _Password(options.get("client-key-password"))
     try:
         context.load_cert_chain(certificate, key, password=asked)

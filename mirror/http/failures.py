@@ -15,15 +15,8 @@ _PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NO
 
 PROXY_OPTIONS = "proxy-user and proxy-password, the latter in mirror.toml"
 
-_CUT = (
-    "Server disconnected",
-    "peer closed connection",
-    "peer unexpectedly closed",
-    "<StreamReset",
-    "<ConnectionTerminated",
-)
-"""How httpx's own transport begins to say that the connection, or in HTTP/2 the stream, ended early: it has
-no class for that."""
+_CUT = ("Server disconnected", "peer closed connection", "peer unexpectedly closed")
+"""How httpx's own transport begins to say that the connection ended early: it has no class for that."""
 
 
 def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline: float) -> MirrorError:

@@ -1,8 +1,8 @@
 """How connections to an origin are made: directly or through a proxy, trusting whom, over which HTTP.
 
-A plain connection is one of our own `Transport`. Where a proxy or HTTP/2 is wanted, httpx's own
-transport takes its place; what it cannot say of an answer is added here, so that all that is checked
-above is checked of its answers too.
+A plain connection is one of our own `Transport`, one over HTTP/2 of `http2`. Where a proxy is wanted,
+httpx's own transport takes their place, over HTTP/1.1; what it cannot say of an answer is added here, so
+that all that is checked above is checked of its answers too.
 
 A client certificate is shown to one origin only: to any other the handshake is made without it.
 """
@@ -45,7 +45,7 @@ class Reach:
     environment: bool = False
     """Go through the proxies that the environment names, if it names one for where it goes."""
     http2: bool = False
-    """Offer HTTP/2 to https origins."""
+    """Offer HTTP/2 to https origins, where there is no proxy in between."""
 
 
 class Routes:
@@ -60,7 +60,7 @@ class Routes:
             reach.proxy is None and reach.identity is None and not (reach.environment or reach.http2)
         )
         self._ours = Transport(connections, self._over_http1(self._usual))
-        self._identified: Transport | None = None
+        self._direct: dict[tuple[bool, bool], httpx.AsyncBaseTransport] = {}
         self._others: dict[tuple[object, bool], Borrowed] = {}
 
     def to(self, origin: Origin) -> httpx.AsyncBaseTransport:
@@ -73,21 +73,31 @@ class Routes:
             return self._ours
         identity = self._reach.identity
         known = identity is not None and identity.origin == origin
-        proxy = self._proxy(origin)
-        if proxy is not None or (self._reach.http2 and origin.scheme == "https"):
+        if (proxy := self._proxy(origin)) is not None:
             return self._other(proxy, identity if known else None)
-        if identity is None or not known:
-            return self._ours
-        if self._identified is None:
-            context = identity.context
-            self._identified = Transport(self._connections, self._over_http1(lambda: context))
-        return self._identified
+        key = (known, self._reach.http2 and origin.scheme == "https")
+        if key not in self._direct:
+            self._direct[key] = self._made(identity if known else None, http2=key[1])
+        return self._direct[key]
+
+    def _made(self, identity: Identity | None, *, http2: bool) -> httpx.AsyncBaseTransport:
+        if identity is None:
+            context, plain = self._usual, self._ours
+        else:
+            own = identity.context
+            context = cache(lambda: own)
+            plain = Transport(self._connections, self._over_http1(context))
+        if not http2:
+            return plain
+        from mirror.http.http2 import Http2  # noqa: PLC0415 - h2 is an extra
+
+        return Http2(self._connections, context, plain)
 
     @staticmethod
     def _over_http1(made: Callable[[], ssl.SSLContext]) -> Callable[[], ssl.SSLContext]:
-        @cache
         def context() -> ssl.SSLContext:
             settings = made()
+            # At every handshake: what speaks HTTP/2 as well uses the same settings.
             settings.set_alpn_protocols(["http/1.1"])
             return settings
 
@@ -115,7 +125,6 @@ class Routes:
             self._others[key] = Borrowed(
                 verify=self._usual() if identity is None else identity.context,
                 trust_env=False,
-                http2=self._reach.http2,
                 limits=limits,
                 proxy=proxy,
             )
@@ -123,9 +132,8 @@ class Routes:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for transport in (self._ours, self._identified, *self._others.values()):
-            if transport is not None:
-                await transport.aclose()
+        for transport in (self._ours, *self._direct.values(), *self._others.values()):
+            await transport.aclose()
 
 
 def _usual_trust() -> ssl.SSLContext:
@@ -156,9 +164,7 @@ class Borrowed(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; see `connection.DELIMITED`."""
         response = await super().handle_async_request(request)
-        if response.extensions.get("http_version", b"").startswith(b"HTTP/1"):
-            framed = "content-length" in response.headers or "transfer-encoding" in response.headers
-            bodyless = request.method == "HEAD" or response.status_code in (204, 304)
-            response.extensions[DELIMITED] = framed or bodyless
-        # In HTTP/2 every stream has an end of its own.
+        framed = "content-length" in response.headers or "transfer-encoding" in response.headers
+        bodyless = request.method == "HEAD" or response.status_code in (204, 304)
+        response.extensions[DELIMITED] = framed or bodyless
         return response

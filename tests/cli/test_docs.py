@@ -39,7 +39,9 @@ def test_the_manual_has_every_default(name: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    sorted(str(path.relative_to(CHECKOUT)) for path in [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")]),
+    sorted(
+        str(path.relative_to(CHECKOUT)) for path in [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md")]
+    ),
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     text = (CHECKOUT / page).read_text()

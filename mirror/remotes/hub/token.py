@@ -55,6 +55,8 @@ def token(options: Options, environ: Mapping[str, str]) -> str | None:
 
 def _kept(environ: Mapping[str, str]) -> str | None:
     named = environ.get("HF_TOKEN_PATH")
+    if named and not named.startswith(("/", "~")):
+        raise SetupError(f"{named}: HF_TOKEN_PATH is to be a whole path, from the / on")
     home = environ.get("HF_HOME") or f"{environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     try:
         file = Path(named or f"{home}/token").expanduser()

@@ -66,7 +66,12 @@ def parse(source: str) -> Place:
         raise UsageError(f"{source}: a '#' ends a URL; write it as %23 where it is part of a name")
     if not source.startswith("hf://"):
         raise UsageError(f"{source}: write {FORM}")
-    words = source.removeprefix("hf://").strip("/").split("/")
+    words = source.removeprefix("hf://").rstrip("/").split("/")
+    if "@" in words[0]:
+        # Not shown: it may hold a password.
+        raise UsageError(
+            f"hf://…: what follows is no owner, and no place for a user or password; write {FORM}"
+        )
     kind = words.pop(0) if words[0] in KINDS else "models"
     if len(words) < 2:
         raise UsageError(f"{source}: a repository has an owner and a name; write {FORM}")

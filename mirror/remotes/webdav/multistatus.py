@@ -84,14 +84,13 @@ class Resource:
             Kind.FILE,
             int(length) if known else None,
             http_date(self.said.get("modified", "")),
-            validator=_validator(self.said.get("etag")),
+            validator=_validator(self.said.get("etag", "")),
         )
 
 
-def _validator(etag: str | None) -> str | None:
-    if etag is not None and not etag.startswith(("W/", '"')):
-        etag = f'"{etag}"'  # some servers leave out the quotes here
-    return answers.strong(etag)
+def _validator(etag: str) -> str | None:
+    # Some servers leave out the quotes here.
+    return answers.strong(f'"{etag}"' if etag and not etag.startswith(("W/", '"')) else etag)
 
 
 def resources(body: bytes) -> list[Resource]:

@@ -90,7 +90,12 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
 def validator(headers: httpx.Headers) -> str | None:
     """Return the strong ETag as a validator; a weak, malformed or non-ASCII one is none."""
     etag = headers.get("etag")
-    return ETAG + etag if etag is not None and _STRONG.fullmatch(etag) else None
+    return strong(etag) if etag is not None else None
+
+
+def strong(etag: str) -> str | None:
+    """Return the validator that an ETag is, quotes and all; None when it is weak or malformed."""
+    return ETAG + etag if _STRONG.fullmatch(etag) else None
 
 
 def modified(headers: httpx.Headers) -> int | None:

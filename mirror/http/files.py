@@ -27,6 +27,11 @@ ANY: Headers = [(b"Accept", b"*/*")]
 class Dialect:
     """How an origin speaks of files: plain HTTP."""
 
+    def question(self, *, ranged: bool) -> Headers:
+        """Return what every question for a file says; ``ranged``: some bytes of it are asked for."""
+        del ranged
+        return ANY
+
     def validator(self, headers: httpx.Headers) -> str | None:
         """Return what an answer says of which version it is; None: nothing that could be relied on."""
         return answers.validator(headers)
@@ -83,7 +88,7 @@ class Files:
             target: quoted path, with its query if it has one.
             name: what the entry is to be called.
         """
-        async with self._http.send("HEAD", target, ANY) as answer:
+        async with self._http.send("HEAD", target, self._dialect.question(ranged=False)) as answer:
             response = answer.head
             if response.status_code == 200:
                 size = answers.length(response.headers)
@@ -92,11 +97,11 @@ class Files:
                     return self._entry(name, size, response.headers)
             elif response.status_code not in (405, 501):
                 raise await self._dialect.failure(answer, conditional=False)
-        return await self._stat_by_get(target, name)
+        return await self.stat_by_get(target, name)
 
-    async def _stat_by_get(self, target: str, name: str) -> Entry:
+    async def stat_by_get(self, target: str, name: str) -> Entry:
         """Ask by a GET for one byte, where HEAD is not allowed or not complete."""
-        headers = [*ANY, (b"Range", b"bytes=0-0")]
+        headers = [*self._dialect.question(ranged=True), (b"Range", b"bytes=0-0")]
         async with self._http.send("GET", target, headers) as answer:
             response, where = answer.head, answer.where
             answers.refuse_encoded(response.headers, where)
@@ -118,7 +123,7 @@ class Files:
         """Request bytes of the file at a target. See `mirror.remotes.base.Remote.open_part`."""
         dialect = self._dialect
         ranged = start > 0 or stop is not None
-        headers = [*ANY]
+        headers = [*dialect.question(ranged=ranged)]
         if ranged:
             if stop is not None and stop <= start:
                 raise ValueError("a part has at least one byte")

@@ -157,8 +157,8 @@ class Exchanger:
             body: what is sent.
 
         Yields:
-            An answer of any status but a redirect that is followed, its body not read yet. Its connection is free again
-            at the end of the context.
+            An answer of any status but a redirect that is followed, its body not read yet. Its
+            connection is free again at the end of the context.
 
         Raises:
             IsAFolder, NotAFolder: the server redirects to the same path with or without a slash.

@@ -62,7 +62,18 @@ class Chunks:
 class HttpPart:
     """The `mirror.remotes.base.Part` of one answer."""
 
-    __slots__ = ("_chunks", "_left", "_where", "digest", "entry", "headers", "ranges", "size", "start", "stop")
+    __slots__ = (
+        "_chunks",
+        "_left",
+        "_where",
+        "digest",
+        "entry",
+        "headers",
+        "ranges",
+        "size",
+        "start",
+        "stop",
+    )
 
     def __init__(
         self,

@@ -53,6 +53,10 @@ class Dialect:
         # only that one. Whichever was honoured, the answer's own ETag decides.
         return [(b"If-Match", etag), (b"If-Range", etag)] if ranged else [(b"If-Match", etag)]
 
+    def is_part(self, response: httpx.Response) -> bool:
+        """Whether an answer to a question for a range has that range, and not the whole file."""
+        return response.status_code == 206
+
     def check_version(self, headers: httpx.Headers, expected: str, where: object) -> None:
         """Check that an answer is of the version that was asked for.
 
@@ -106,10 +110,10 @@ class Files:
             response, where = answer.head, answer.where
             answers.refuse_encoded(response.headers, where)
             match response.status_code:
+                case 200 | 206 if self._dialect.is_part(response):
+                    size = answers.partial(response.headers, 0, 1, where).size
                 case 200:
                     size = answers.whole(response.headers).size
-                case 206:
-                    size = answers.partial(response.headers, 0, 1, where).size
                 case 416 if answers.unsatisfied_size(response.headers) == 0:
                     size = 0
                 case _:
@@ -138,7 +142,7 @@ class Files:
             answers.refuse_encoded(response.headers, answer.where)
             if validator is not None:
                 dialect.check_version(response.headers, validator, answer.where)
-            if status == 206:
+            if ranged and dialect.is_part(response):
                 span = answers.partial(response.headers, start, stop, answer.where)
                 ranges = True
             else:

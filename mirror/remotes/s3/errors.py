@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import httpx
+
 from mirror.errors import (
     AccessDenied,
     MirrorError,
@@ -102,6 +104,10 @@ class S3(Dialect):
     def question(self, *, ranged: bool) -> Headers:
         """Return what every question for a file says."""
         return self.plain if ranged else self._whole
+
+    def is_part(self, response: httpx.Response) -> bool:
+        """Whether an answer to a question for a range has that range; rclone says 200 to all of them."""
+        return response.status_code == 206 or "content-range" in response.headers
 
     async def failure(self, answer: Answer, *, conditional: bool) -> MirrorError:
         """Return the error that an answer stands for. Reads its body."""

@@ -137,7 +137,7 @@ def _page(root: ET.Element, space: str) -> Found:
                 int(size) if size and size.isascii() and size.isdigit() and int(size) < LARGEST else None,
                 mtime_ns,
                 resolution,
-                answers.strong(row.findtext(etag_tag) or ""),
+                _validator(row.findtext(etag_tag) or ""),
             )
         )
     prefixes = [
@@ -162,6 +162,11 @@ def _decoded(text: str) -> str:
         return text
     # surrogateescape: a key that is no UTF-8 is no name, and is left out as such.
     return unquote_plus(text, errors="surrogateescape")
+
+
+def _validator(etag: str) -> str | None:
+    # Some servers leave out the quotes here, and only here.
+    return answers.strong(f'"{etag}"' if etag.isalnum() else etag)
 
 
 def _time(text: str | None) -> tuple[int | None, int]:

@@ -85,7 +85,7 @@ class Scan:
         """The name of the file at a path; None: it is a marker, or no path."""
         folder, slash, name = path.rpartition("/")
         try:
-            if folder != self._good_folder or (slash and not folder):
+            if slash and (folder != self._good_folder or not folder):
                 _check_all(folder.split("/"))
                 self._good_folder = folder
             return check(name) if name else None

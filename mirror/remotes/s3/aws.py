@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -84,9 +85,7 @@ def region(options: Options) -> str:
 
 def suffix(region: str) -> str:
     """Return the end of Amazon's host names in a region: ``amazonaws.com``, or what other partitions have."""
-    resolver = Session().get_component("endpoint_resolver")
-    try:
-        partition = resolver.get_partition_for_region(region)
-    except botocore.exceptions.UnknownRegionError:
-        return "amazonaws.com"
-    return str(resolver.get_partition_dns_suffix(partition))
+    for partition in Session().get_data("partitions")["partitions"]:
+        if region in partition["regions"] or re.match(partition["regionRegex"], region):
+            return str(partition["outputs"]["dnsSuffix"])
+    return "amazonaws.com"

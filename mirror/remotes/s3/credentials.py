@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAUSE = 30.0
-"""Seconds after a look for other credentials that found none, or a refresh that failed ahead of time."""
+"""Seconds between two refreshes ahead of time, and after a look for other credentials that found none."""
 
 _LOGIN = (
     failures.SSOError,
@@ -115,15 +115,14 @@ class Chain:
                 self._renew_from = trio.current_time() + PAUSE
 
     async def _refresh(self) -> None:
-        before = self.serial
+        # Some never last as long as botocore wants them to: without a pause each request would fetch others.
+        self._refresh_from = trio.current_time() + PAUSE
         try:
             self._hold(await self._in_thread(self._source.get_frozen_credentials))
         except MirrorError as exc:
             if self._source.refresh_needed(0):
                 raise
             log.warning("new credentials for S3 cannot be had yet: %s", exc)
-        if self.serial == before:
-            self._refresh_from = trio.current_time() + PAUSE
 
     def _hold(self, frozen: Any) -> None:
         if self._held is None or self._held.frozen != frozen:

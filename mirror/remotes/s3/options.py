@@ -50,7 +50,7 @@ def checked_endpoint(value: str, where: str) -> str:
         raise UsageError(f"{where}: an endpoint holds no user or password; {form}")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UsageError(f"{where}: not an http or https URL; {form}")
-    if parsed.query or parsed.fragment or not 0 < (parsed.port or 1) < 65536:
+    if parsed.query or parsed.fragment or parsed.port == 0:
         raise UsageError(f"{where}: an endpoint is a host and a port, and a path at most; {form}")
     try:
         path = "/".join(to_url(decode(part)) for part in parsed.raw_path.decode("ascii").split("/") if part)

@@ -88,7 +88,9 @@ class FakeS3(dict[str, Behaviour]):
                 continue
             folder, slash, _ = key[len(prefix) :].partition("/")
             if slash and "delimiter" in query:
-                common[folder] = f"<CommonPrefixes><Prefix>{quote(prefix + folder)}/</Prefix></CommonPrefixes>"
+                common[folder] = (
+                    f"<CommonPrefixes><Prefix>{quote(prefix + folder)}/</Prefix></CommonPrefixes>"
+                )
                 continue
             rows.append(
                 f"<Contents><Key>{quote(key)}</Key><Size>{len(body)}</Size><ETag>&quot;one&quot;</ETag>"
@@ -109,7 +111,9 @@ def listing(inner: str, *, tail: str = "<IsTruncated>false</IsTruncated>") -> Be
 
 def _xml(body: bytes) -> Behaviour:
     def behave(seen: Seen, wire: Wire) -> None:
-        wire.head(200, {"Content-Type": "application/xml", "Content-Length": len(body), "Last-Modified": DATE})
+        wire.head(
+            200, {"Content-Type": "application/xml", "Content-Length": len(body), "Last-Modified": DATE}
+        )
         if seen.method != "HEAD":
             wire.send(body)
 

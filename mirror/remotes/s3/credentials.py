@@ -96,11 +96,10 @@ class Chain:
 
     def _due(self) -> bool:
         """Whether what is held expires soon, and fresh ones are to be had."""
-        return (
-            isinstance(self._source, RefreshableCredentials)
-            and self._source.refresh_needed()
-            and trio.current_time() >= self._refresh_from
-        )
+        source = self._source
+        if not isinstance(source, RefreshableCredentials) or not source.refresh_needed():
+            return False
+        return trio.current_time() >= self._refresh_from or source.refresh_needed(0)
 
     async def _find(self) -> None:
         self._source, frozen = await self._in_thread(partial(_found, self._options))

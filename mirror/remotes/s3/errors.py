@@ -121,9 +121,9 @@ class S3(Dialect):
         found = said(body) or Said("", "")
         known = _CODE.fullmatch(found.code) is not None
         region = found.region or headers.get("x-amz-bucket-region", "")
-        if status in REDIRECTS and not known and not region:
+        if status in REDIRECTS and not known and "location" in headers and not region:
             return self._redirect(answer)
-        if not body and status in (400, 403) and not known:
+        if not body and (status in (400, 403) or (status in REDIRECTS and not region)):
             return Unexplained(f"{answer.where}: the server answered {status} and does not say why")
         if status == 405 and headers.get("x-amz-delete-marker") == "true":
             return NotFound(f"{answer.where}: it was deleted")

@@ -8,6 +8,7 @@ hence no entities of its own, nothing that could expand and nothing that reaches
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ MAX_PAGE = 32 * 1024 * 1024
 
 SECOND = 1_000_000_000
 LARGEST = 2**63
+_CODE = re.compile(rb"\s*(?:<\?xml[^<>]*\?>\s*)?<Error(?: [^<>]*)?>\s*<Code>([A-Za-z0-9.]{1,64})</Code>")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -89,14 +91,17 @@ def said(body: bytes) -> Said | None:
     """Read the body of an error; None: it is none of S3's."""
     root = _parsed(body) if body else None
     if root is None:
-        return None
+        # An error repeats the key, which may have what no XML can say. The code is plain all the same.
+        code = _CODE.match(body)
+        return None if code is None else Said(code[1].decode("ascii"), "")
     space, name = _named(root)
     return _said(root, space) if name == "Error" else None
 
 
 def _parsed(body: bytes) -> ET.Element | None:
-    # In any other encoding a "<!" would look different, so UTF-8 it is, whatever the page says of itself.
-    if b"<!" in body:
+    # UTF-8, whatever the page says of itself: elsewhere a "<!" may look different. What begins as UTF-16
+    # the parser reads as that all the same; there each bracket has a NUL beside it, which XML never has.
+    if b"<!" in body or b"\0" in body:
         return None
     parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - without a document type nothing can expand
     try:

@@ -111,10 +111,16 @@ class Client:
 class Exchanger:
     """Sends requests for paths of one origin."""
 
-    def __init__(self, client: Client, origin: httpx.URL, auth: Auth | None = None) -> None:
-        """Ask ``origin`` (any URL of it) through ``client``, showing it the credentials of ``auth``."""
+    def __init__(
+        self, client: Client, origin: httpx.URL, auth: Auth | None = None, *, follow: bool = True
+    ) -> None:
+        """Ask ``origin`` (any URL of it) through ``client``, showing it the credentials of ``auth``.
+
+        ``follow``: go where a redirect leads; else it is an answer like any other.
+        """
         self.client = client
         self.auth = auth
+        self._follow = follow
         self._url = origin.copy_with(raw_path=b"/", fragment=None)
         self._origin = Origin.of(origin)
         self._own: Headers = [(b"Host", self._url.netloc), *client.common]
@@ -137,8 +143,8 @@ class Exchanger:
             body: what is sent.
 
         Yields:
-            An answer of any status but a redirect, its body not read yet. Its connection is free again
-            at the end of the context.
+            An answer of any status but a redirect that is followed, its body not read yet. Its
+            connection is free again at the end of the context.
 
         Raises:
             IsAFolder, NotAFolder: the server redirects to the same path with or without a slash.
@@ -177,7 +183,7 @@ class Exchanger:
                 if own and not renewed and await self._renewed(response):
                     renewed = True
                     continue
-                if response.status_code not in REDIRECTS:
+                if not self._follow or response.status_code not in REDIRECTS:
                     yield Answer(response, where, own, redirects)
                     return
                 if own:

@@ -64,7 +64,18 @@ class Chunks:
 class HttpPart:
     """The `mirror.remotes.base.Part` of one answer."""
 
-    __slots__ = ("_chunks", "_left", "_where", "digest", "entry", "ranges", "size", "start", "stop")
+    __slots__ = (
+        "_chunks",
+        "_left",
+        "_where",
+        "digest",
+        "entry",
+        "headers",
+        "ranges",
+        "size",
+        "start",
+        "stop",
+    )
 
     def __init__(
         self,
@@ -79,6 +90,8 @@ class HttpPart:
     ) -> None:
         if not response.extensions.get(DELIMITED, True):
             raise ProtocolError(f"{where}: the answer does not say where it ends, so a cut would not show")
+        self.headers = response.headers
+        """Of the answer, as they came."""
         self.start = span.start
         self.stop = span.stop
         self.size = span.size

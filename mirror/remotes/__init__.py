@@ -56,6 +56,7 @@ class SourceKind:
 KINDS: dict[str, SourceKind] = {
     "https": SourceKind("https://HOST/PATH/", "mirror.remotes.http"),
     "http": SourceKind("http://HOST/PATH/", "mirror.remotes.http"),
+    "s3": SourceKind("s3://BUCKET/PREFIX/", "mirror.remotes.s3"),
     "webdavs": SourceKind("webdavs://HOST/PATH/", "mirror.remotes.webdav"),
     "webdav": SourceKind("webdav://HOST/PATH/", "mirror.remotes.webdav"),
     "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),

@@ -42,7 +42,7 @@ def test_one_spelling(source: str, expected: str | None) -> None:
         ("example.org:80/data", "https://HOST/PATH/"),
         ("/data/sets", "https://HOST/PATH/"),
         ("ftp://example.org/", "ftp"),
-        ("s3://bucket/", "s3"),
+        ("gopher://bucket/", "gopher"),
         ("https:///x/", "no host"),
         ("https://", "no host"),
         ("https://user:secret@example.org/", "netrc"),

@@ -87,7 +87,9 @@ class LeftOut:
     """Names left out of one listing: a page of a million bad names is not a million log lines."""
 
     def __init__(self, url: str) -> None:
+        """``url``: of what the listing is, for the log."""
         self.ambiguous: set[str] = set()
+        """Names that are a file and a folder."""
         self._url = url
         self._count = 0
 

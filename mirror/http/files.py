@@ -27,6 +27,11 @@ ANY: Headers = [(b"Accept", b"*/*")]
 class Dialect:
     """How an origin speaks of files: plain HTTP."""
 
+    def question(self, *, ranged: bool) -> Headers:
+        """Return what every question for a file says; ``ranged``: some bytes of it are asked for."""
+        del ranged
+        return ANY
+
     def headers(self, answer: Answer) -> httpx.Headers:
         """Return the headers that say what the file is: those that the other methods are given."""
         return answer.head.headers
@@ -61,6 +66,10 @@ class Dialect:
         """
         answers.check_version(self.validator(headers), expected, where, stated="etag" in headers)
 
+    def refuse_coded(self, headers: httpx.Headers, where: object) -> None:
+        """Raise `ProtocolError` when the body of an answer is not the file's own bytes."""
+        answers.refuse_encoded(headers, where)
+
     def digest(self, status: int, headers: httpx.Headers, where: object) -> Digest | None:
         """Return the strongest digest that an answer states of the whole file, or None."""
         return promised(status, headers, where)
@@ -87,7 +96,7 @@ class Files:
             target: quoted path, with its query if it has one.
             name: what the entry is to be called.
         """
-        async with self._http.send("HEAD", target, ANY) as answer:
+        async with self._http.send("HEAD", target, self._dialect.question(ranged=False)) as answer:
             response = answer.head
             if response.status_code == 200:
                 size = answers.length(response.headers)
@@ -100,10 +109,10 @@ class Files:
 
     async def _stat_by_get(self, target: str, name: str) -> Entry:
         """Ask by a GET for one byte, where HEAD is not allowed or not complete."""
-        headers = [*ANY, (b"Range", b"bytes=0-0")]
+        headers = [*self._dialect.question(ranged=True), (b"Range", b"bytes=0-0")]
         async with self._http.send("GET", target, headers) as answer:
             response, where = answer.head, answer.where
-            answers.refuse_encoded(response.headers, where)
+            self._dialect.refuse_coded(response.headers, where)
             match response.status_code:
                 case 200:
                     size = answers.whole(response.headers).size
@@ -122,7 +131,7 @@ class Files:
         """Request bytes of the file at a target. See `mirror.remotes.base.Remote.open_part`."""
         dialect = self._dialect
         ranged = start > 0 or stop is not None
-        headers = [*ANY]
+        headers = [*dialect.question(ranged=ranged)]
         if ranged:
             if stop is not None and stop <= start:
                 raise ValueError("a part has at least one byte")
@@ -134,7 +143,7 @@ class Files:
             status = response.status_code
             if status not in (200, 206) or (status == 206 and not ranged):
                 raise await dialect.failure(answer, conditional=ranged or validator is not None)
-            answers.refuse_encoded(response.headers, answer.where)
+            dialect.refuse_coded(response.headers, answer.where)
             if validator is not None:
                 dialect.check_version(dialect.headers(answer), validator, answer.where)
             if status == 206:

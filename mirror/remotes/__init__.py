@@ -58,6 +58,7 @@ KINDS: dict[str, SourceKind] = {
     "http": SourceKind("http://HOST/PATH/", "mirror.remotes.http"),
     "webdavs": SourceKind("webdavs://HOST/PATH/", "mirror.remotes.webdav"),
     "webdav": SourceKind("webdav://HOST/PATH/", "mirror.remotes.webdav"),
+    "az": SourceKind("az://ACCOUNT/CONTAINER/PREFIX/", "mirror.remotes.azure"),
     "gs": SourceKind("gs://BUCKET/PREFIX/", "mirror.remotes.gcs"),
     "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),
 }

@@ -106,9 +106,7 @@ class RemoteContract:
             assert part.entry == (
                 entry
                 if self.parts_state_times
-                else replace(
-                    entry, mtime_ns=None, mtime_resolution_ns=part.entry.mtime_resolution_ns
-                )
+                else replace(entry, mtime_ns=None, mtime_resolution_ns=part.entry.mtime_resolution_ns)
             )
 
     @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import httpx
 from tests.support.servers import Request, Server, _serve
 
 BUCKET = "bucket"
+_BOUNDARY = "a-line-that-no-file-of-a-test-has"
 
 _FAKE_LINE = re.compile(r'msg="\S+ - - \[[^]]*\] \\"(\S+) (\S+) [^"]*" (\d{3}) (\d+)')
 _EMULATOR_LINE = re.compile(r'"(\S+) (\S+) HTTP/[\d.]+" (\d{3}) -')
@@ -37,8 +39,15 @@ class Bucket:
 
     def put(self, key: str, data: bytes, *, encoding: str | None = None) -> str:
         """Store an object; returns its generation."""
-        asked = {"uploadType": "media", "name": key} | ({"contentEncoding": encoding} if encoding else {})
-        answer = self._http.post(f"/upload/storage/v1/b/{self.name}/o", params=asked, content=data)
+        about = {"name": key} | ({"contentEncoding": encoding} if encoding else {})
+        line = f"--{_BOUNDARY}\r\nContent-Type: "
+        body = f"{line}application/json\r\n\r\n{json.dumps(about)}\r\n{line}application/octet-stream\r\n\r\n"
+        answer = self._http.post(
+            f"/upload/storage/v1/b/{self.name}/o",
+            params={"uploadType": "multipart"},
+            headers={"Content-Type": f"multipart/related; boundary={_BOUNDARY}"},
+            content=body.encode() + data + f"\r\n--{_BOUNDARY}--\r\n".encode(),
+        )
         answer.raise_for_status()
         return str(answer.json()["generation"])
 

@@ -69,10 +69,14 @@ class Fetch:
             except exceptions.GoogleAuthError as exc:
                 if exc.retryable:
                     raise Transient(f"no token from Google now ({_said(exc)})") from exc
-                raise AccessDenied(f"Google gives these credentials no token ({_said(exc)}); {_HINT}") from exc
+                raise AccessDenied(
+                    f"Google gives these credentials no token ({_said(exc)}); {_HINT}"
+                ) from exc
             except (ValueError, OSError) as exc:
                 # Not what it is about: it may be a line of a key file.
-                raise SetupError(f"Google's credentials are of no use ({type(exc).__name__}); {_HINT}") from exc
+                raise SetupError(
+                    f"Google's credentials are of no use ({type(exc).__name__}); {_HINT}"
+                ) from exc
 
 
 def _token(credentials: google.auth.credentials.Credentials) -> Token:

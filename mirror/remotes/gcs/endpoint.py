@@ -22,7 +22,7 @@ EMULATOR = "STORAGE_EMULATOR_HOST"
 ENDPOINT = Option("endpoint", "URL of an emulator, or of a private access point of Google's API", Form.URL)
 ANONYMOUS = Option(
     "anonymous",
-    "true: show no credentials, to a public bucket; false: show them to an endpoint that is not Google's too",
+    "true: show no credentials, to a public bucket; false: show them to any endpoint",
     Form.FLAG,
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -50,6 +50,10 @@ class Bucket:
         )
         answer.raise_for_status()
         return str(answer.json()["generation"])
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self._http.delete(f"/storage/v1/b/{self.name}/o/{quote(key, safe='')}").raise_for_status()
 
     def fill(self, root: Path) -> None:
         """Store every file of a folder."""

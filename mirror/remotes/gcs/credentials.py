@@ -7,6 +7,7 @@ here anyway, takes fewer lines than their configuration would.
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 import warnings
@@ -99,7 +100,7 @@ class Request(google.auth.transport.Request):
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
-        self._client: httpx.Client | None = None
+        self._trusted: ssl.SSLContext | None = None
 
     def __call__(
         self,
@@ -111,12 +112,12 @@ class Request(google.auth.transport.Request):
         **_: object,
     ) -> google.auth.transport.Response:
         """Send one. Raises google-auth's `TransportError`."""
-        if self._client is None:
-            self._client = httpx.Client()
+        if self._trusted is None:
+            self._trusted = httpx.create_ssl_context()
         try:
-            answer = self._client.request(
-                method, url, content=body, headers=headers, timeout=timeout or self._deadline
-            )
+            # Not kept: the next one is an hour away.
+            with httpx.Client(verify=self._trusted, timeout=timeout or self._deadline) as client:
+                answer = client.request(method, url, content=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise exceptions.TransportError(str(exc) or type(exc).__name__) from exc
         return _Response(answer)

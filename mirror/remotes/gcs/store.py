@@ -24,6 +24,9 @@ from mirror.remotes.gcs.dialect import GcsDialect
 from mirror.remotes.names import to_url
 from mirror.remotes.objects.keys import Keys
 
+PAGE = 1000
+"""Objects of one page, the most there are."""
+
 MAX_PAGE = 32 * 1024 * 1024
 """Most bytes of a page: it has 1,000 objects, with names of up to 1,024 bytes."""
 
@@ -64,7 +67,7 @@ class GcsStore:
         self, prefix: str, *, folder: bool, cursor: str | None = None, after: str | None = None, most: int = 0
     ) -> Keys:
         """List objects. See `mirror.remotes.objects.store.Store.page`."""
-        asked = {"fields": objects.OF_LISTING}
+        asked = {"fields": objects.OF_LISTING, "maxResults": str(most or PAGE)}
         if prefix:
             asked["prefix"] = prefix
         if folder:
@@ -73,8 +76,6 @@ class GcsStore:
             asked["pageToken"] = cursor
         elif after is not None:
             asked["startOffset"] = after
-        if most:
-            asked["maxResults"] = str(most)
         try:
             body, where = await self._read(f"{self._all}?{urlencode(asked)}")
         except NotFound as exc:

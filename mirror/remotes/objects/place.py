@@ -62,7 +62,9 @@ class Scheme:
             if not word:
                 raise UsageError(f"{source}: there is no {part.noun}; write {self.form}")
             if not part.pattern.fullmatch(word):
-                raise UsageError(f"{source}: {word!a} is no name of a {part.noun}; write {self.form}")
+                raise UsageError(
+                    f"{source}: {word!a} cannot be the name of the {part.noun}; write {self.form}"
+                )
         base = begin + "/".join(words[: len(self.parts)]) + "/"
         path = words[len(self.parts)] if len(words) > len(self.parts) else ""
         names = path.strip("/")

@@ -151,7 +151,7 @@ async def test_workload_identity_and_impersonation(tmp_path: Path, monkeypatch: 
         file = tmp_path / "workload.json"
         about = {
             "type": "external_account",
-            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p",
             "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
             "token_url": f"{server.url}sts",
             "service_account_impersonation_url": f"{server.url}{IMPERSONATE[1:]}",

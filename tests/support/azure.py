@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from mirror.http.places import Place
 from mirror.remotes.azure.account import _EMULATED_KEY, EMULATED, _decoded
 from mirror.remotes.azure.signing import SharedKey
-from mirror.http.places import Place
 from tests.support.servers import Request, Server, ServerError, _serve
 
 CONTAINER = "container"
@@ -55,12 +55,9 @@ class Container:
         answer.raise_for_status()
         return answer
 
-    def put(self, key: str, data: bytes, **headers: str) -> str:
-        """Store a blob; returns its ETag. Headers with ``_`` for ``-``."""
-        sent = {
-            "x-ms-blob-type": "BlockBlob",
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
+    def put(self, key: str, data: bytes, headers: Mapping[str, str] | None = None) -> str:
+        """Store a blob; returns its ETag."""
+        sent = {"x-ms-blob-type": "BlockBlob", **(headers or {})}
         return str(self.ask("PUT", self.target(key), sent, data).headers["etag"])
 
     def target(self, key: str) -> str:

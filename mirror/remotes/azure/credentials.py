@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.identity import DefaultAzureCredential
@@ -26,31 +25,23 @@ _HINT = (
 class Fetch:
     """Gets tokens: what `mirror.http.tokens.Tokens` asks, in threads."""
 
-    def __init__(self) -> None:
-        self._credential: DefaultAzureCredential | None = None
-        self._lock = threading.Lock()
-
     def __call__(self, refused: bool) -> Token:
-        """Return a token that is good for a while.
+        """Return a token that is good for a while; never one that a credential remembers.
 
         Raises:
             AccessDenied: there are no credentials, or Microsoft does not take them.
             SetupError: what the environment says of them makes no sense.
             Transient: whoever gives out tokens cannot be asked now.
         """
-        with self._lock:
-            try:
-                # One that was refused is in the cache of its credential.
-                if self._credential is None or refused:
-                    self._credential = DefaultAzureCredential()
-                found = self._credential.get_token(SCOPE)
-            except ClientAuthenticationError as exc:
-                # Its message tells of every way that was tried, in many lines.
-                raise AccessDenied(f"there are no Azure credentials to use; {_HINT}") from exc
-            except AzureError as exc:
-                raise Transient("no token from Microsoft: it cannot be asked now") from exc
-            except ValueError as exc:
-                raise SetupError(
-                    f"the environment's AZURE_… variables contradict each other; {_HINT}"
-                ) from exc
-            return Token(found.token, float(found.expires_on))
+        del refused
+        try:
+            with DefaultAzureCredential() as credential:
+                found = credential.get_token(SCOPE)
+        except ClientAuthenticationError as exc:
+            # Its message tells of every way that was tried, in many lines.
+            raise AccessDenied(f"there are no Azure credentials to use; {_HINT}") from exc
+        except AzureError as exc:
+            raise Transient("no token from Microsoft: it cannot be asked now") from exc
+        except ValueError as exc:
+            raise SetupError(f"the environment's AZURE_… variables contradict each other; {_HINT}") from exc
+        return Token(found.token, float(found.expires_on))

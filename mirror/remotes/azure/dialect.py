@@ -24,8 +24,6 @@ _HINTS = {
     "AuthorizationFailure": "the account refuses it, by its firewall or for want of credentials; set them, "
     "or ask from a network that it allows",
     "KeyBasedAuthenticationNotPermitted": "the account takes no keys; unset AZURE_STORAGE_KEY and 'az login'",
-    "PublicAccessNotPermitted": "the account allows no access without credentials; leave out anonymous=true",
-    "NoAuthenticationInformation": "it is not public; leave out anonymous=true to show credentials",
     "AccountIsDisabled": "the account is disabled",
 }
 _AGAIN = ("ServerBusy", "OperationTimedOut", "InternalError", "IngressOverAccountLimit")
@@ -80,14 +78,17 @@ class AzureDialect(Dialect):
             )
         if said in ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"):
             return self.no_container()
-        if said == "ResourceNotFound" and self._anonymous:
-            # Said of all that is not public, whether it is there or not.
+        if self._anonymous and (
+            status in (401, 403) or said in ("ResourceNotFound", "PublicAccessNotPermitted")
+        ):
+            # The second is said of all that is not public, whether it is there or not.
             return AccessDenied(f"{self._container}: it is not public, or not there; {_SHOW}")
         if status in (401, 403, 409) and said in _HINTS:
             return AccessDenied(f"{self._container}: the server answered {status} ({said}): {_HINTS[said]}")
         if status in (401, 403):
-            hint = _SHOW if self._anonymous else "these credentials may not read it"
-            return AccessDenied(f"{self._container}: the server answered {status}: {hint}")
+            return AccessDenied(
+                f"{self._container}: the server answered {status}: these credentials may not read it"
+            )
         if said in _AGAIN:
             after = answers.retry_after(answer.head.headers.get("retry-after"))
             return Transient(f"{answer.where}: the server answered {status} ({said})", after)

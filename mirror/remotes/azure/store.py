@@ -24,6 +24,9 @@ from mirror.remotes.objects.keys import Keys
 VERSION = b"2021-12-02"
 """The version of the API: the first that can list any name, and serves everything that is needed here."""
 
+PAGE = 5000
+"""Blobs of one page, the most there are."""
+
 MAX_PAGE = 64 * 1024 * 1024
 """Most bytes of a page: it has 5,000 blobs, each with its metadata of up to 8 KiB."""
 
@@ -68,14 +71,13 @@ class AzureStore:
         """List blobs as they are now, without snapshots. See `mirror.remotes.objects.store.Store.page`."""
         # Metadata: that a blob stands for a folder is said nowhere else.
         asked = {"restype": "container", "comp": "list", "include": "metadata"}
+        asked["maxresults"] = str(most or PAGE)
         if prefix:
             asked["prefix"] = prefix
         if folder:
             asked["delimiter"] = "/"
         if (marker := cursor if cursor is not None else after) is not None:
             asked["marker"] = marker
-        if most:
-            asked["maxresults"] = str(most)
         target = f"{self._all}?{urlencode(asked, quote_via=quote)}" + (f"&{self._sas}" if self._sas else "")
         async with self._http.send("GET", target, _XML) as answer:
             if answer.head.status_code != 200:

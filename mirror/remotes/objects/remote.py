@@ -78,8 +78,18 @@ class ObjectRemote:
                 break
             cursor = self._following(page, cursor)
         if not folder.there and prefix:
-            raise NotFound(f"{self._where(path)}: there is nothing of that name")
+            await self._check_empty(prefix.removesuffix("/"), self._where(path))
         return Listing(folder.entries())
+
+    async def _check_empty(self, key: str, where: str) -> None:
+        """See whether a folder with nothing in it is there: an object may stand for it."""
+        try:
+            await self._store.head(key, basename(key))
+        except IsAFolder:
+            return
+        except NotFound as exc:
+            raise NotFound(f"{where}: there is nothing of that name") from exc
+        raise NotAFolder(f"{where} is a file")
 
     async def scan(self, under: str = "", cursor: str | None = None) -> AsyncIterator[Page]:
         """Every file below a folder. See `mirror.remotes.base.Scanner`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ class Container:
         self.server = server
         self.name = name
         self.endpoint = f"{server.url}{EMULATED}"
-        self._http = httpx.Client(trust_env=False, verify=str(verify) if verify else True)
+        self._http = httpx.Client(trust_env=False, verify=ssl.create_default_context(cafile=verify) if verify else True)
         self._key = SharedKey(EMULATED, _decoded(KEY))
         self.ask("PUT", f"/{name}?restype=container")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from cache.digests import Algorithm, Digest
 from cache.model import same_version
+from cache.sums import crc32c
 from mirror.errors import IsAFolder, NotAFolder, NotFound, OriginFailed, ProtocolError, VersionChanged
 from mirror.remotes import How, open_remote
 from mirror.remotes import key as key_of
@@ -121,12 +121,12 @@ async def test_what_is_listed_asked_and_served_is_one_version(shared: Bucket) ->
 
 
 async def test_the_checksum_of_an_object_is_a_promise(shared: Bucket) -> None:
-    """Also in the answer to a range; MD5 before CRC-32C."""
+    """Also in the answer to a range; CRC-32C, which every object has."""
     shared.put("promise", b"content")
     async with opened(shared.source()) as remote:
         for start in (0, 3):
             async with remote.open_part("promise", start) as part:
-                assert part.digest == Digest(Algorithm.MD5, hashlib.md5(b"content").digest())
+                assert part.digest == Digest(Algorithm.CRC32C, crc32c(b"content", 0).to_bytes(4, "big"))
 
 
 async def test_an_object_that_is_stored_compressed_comes_as_it_is_stored(shared: Bucket) -> None:
@@ -139,7 +139,7 @@ async def test_an_object_that_is_stored_compressed_comes_as_it_is_stored(shared:
         async with remote.open_part("packed.txt", validator=entry.validator) as part:
             assert await read(part) == stored
         assert (part.ranges, part.size) == (True, len(stored))
-        assert part.digest == Digest(Algorithm.MD5, hashlib.md5(stored).digest())
+        assert part.digest == Digest(Algorithm.CRC32C, crc32c(stored, 0).to_bytes(4, "big"))
         async with remote.open_part("packed.txt", 10, 20, validator=entry.validator) as part:
             assert await read(part) == stored[10:20]
 

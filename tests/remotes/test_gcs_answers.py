@@ -401,3 +401,29 @@ async def test_what_is_stored_compressed_keeps_its_promise() -> None:
         async with opened(server) as remote, remote.open_part("a") as part:
             assert await read(part) == body
             assert str(part.digest) == "crc32c:00000000"
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("md5=AAAAAAAAAAAAAAAAAAAAAA==", f"md5:{'00' * 16}"),
+        ("md5=AAAAAAAAAAAAAAAAAAAAAA==,crc32c=AAAAAQ==", "crc32c:00000001"),
+        ("crc32c=AAAAAQ==, md5=AAAAAAAAAAAAAAAAAAAAAA==", "crc32c:00000001"),
+        ("crc32c=nonsense", None),
+        ("", None),
+    ],
+)
+async def test_the_checksum_that_each_object_has_goes_first(stated: str, expected: str | None) -> None:
+    """MD5 where there is no other; nonsense is no promise."""
+    with hostile(routes(**{OBJECT: answer(200, {**FILE, "x-goog-hash": stated}, b"content")})) as server:
+        async with opened(server) as remote, remote.open_part("a") as part:
+            assert (None if part.digest is None else str(part.digest)) == expected
+
+
+async def test_checksums_that_contradict_each_other_are_none(caplog: pytest.LogCaptureFixture) -> None:
+    two = "crc32c=AAAAAQ==,crc32c=AAAAAA=="
+    with hostile(routes(**{OBJECT: answer(200, {**FILE, "x-goog-hash": two}, b"content")})) as server:
+        async with opened(server) as remote, remote.open_part("a") as part:
+            assert part.digest is None
+    assert "neither is believed" in caplog.text
+    caplog.clear()

@@ -31,7 +31,9 @@ class Container:
         self.server = server
         self.name = name
         self.endpoint = f"{server.url}{EMULATED}"
-        self._http = httpx.Client(trust_env=False, verify=ssl.create_default_context(cafile=verify) if verify else True)
+        self._http = httpx.Client(
+            trust_env=False, verify=ssl.create_default_context(cafile=verify) if verify else True
+        )
         self._key = SharedKey(EMULATED, _decoded(KEY))
         self.ask("PUT", f"/{name}?restype=container")
 

@@ -39,6 +39,7 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	@PYTHON='$(PYTHON)' .ci/system test
+	@.ci/azurite
 	$(as_root) $(bin)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: .venv/.installed

@@ -27,6 +27,11 @@ ANY: Headers = [(b"Accept", b"*/*")]
 class Dialect:
     """How an origin speaks of files: plain HTTP."""
 
+    def question(self, *, ranged: bool) -> Headers:
+        """Return what every question for a file says; ``ranged``: some bytes of it are asked for."""
+        del ranged
+        return ANY
+
     def headers(self, answer: Answer) -> httpx.Headers:
         """Return the headers that say what the file is: those that the other methods are given."""
         return answer.head.headers
@@ -70,6 +75,10 @@ class Dialect:
         """
         answers.check_version(self.validator(headers), expected, where, stated="etag" in headers)
 
+    def refuse_coded(self, headers: httpx.Headers, where: object) -> None:
+        """Raise `ProtocolError` when the body of an answer is not the file's own bytes."""
+        answers.refuse_encoded(headers, where)
+
     def digest(self, status: int, headers: httpx.Headers, where: object) -> Digest | None:
         """Return the strongest digest that an answer states of the whole file, or None."""
         return promised(status, headers, where)
@@ -112,7 +121,7 @@ class Files:
         headers = [*self._dialect.question(ranged=True), (b"Range", b"bytes=0-0")]
         async with self._http.send("GET", target, headers) as answer:
             response, where = answer.head, answer.where
-            answers.refuse_encoded(response.headers, where)
+            self._dialect.refuse_coded(response.headers, where)
             match response.status_code:
                 case 200 | 206 if self._dialect.is_part(response):
                     size = answers.partial(response.headers, 0, 1, where).size
@@ -143,7 +152,7 @@ class Files:
             status = response.status_code
             if status not in (200, 206) or (status == 206 and not ranged):
                 raise await dialect.failure(answer, conditional=ranged or validator is not None)
-            answers.refuse_encoded(response.headers, answer.where)
+            dialect.refuse_coded(response.headers, answer.where)
             if validator is not None:
                 dialect.check_version(dialect.headers(answer), validator, answer.where)
             if ranged and dialect.is_part(response):

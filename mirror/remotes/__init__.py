@@ -59,6 +59,8 @@ KINDS: dict[str, SourceKind] = {
     "s3": SourceKind("s3://BUCKET/PREFIX/", "mirror.remotes.s3"),
     "webdavs": SourceKind("webdavs://HOST/PATH/", "mirror.remotes.webdav"),
     "webdav": SourceKind("webdav://HOST/PATH/", "mirror.remotes.webdav"),
+    "az": SourceKind("az://ACCOUNT/CONTAINER/PREFIX/", "mirror.remotes.azure"),
+    "gs": SourceKind("gs://BUCKET/PREFIX/", "mirror.remotes.gcs"),
     "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),
 }
 """Every kind of source, by its scheme."""

@@ -59,6 +59,10 @@ KINDS: dict[str, SourceKind] = {
     "webdavs": SourceKind("webdavs://HOST/PATH/", "mirror.remotes.webdav"),
     "webdav": SourceKind("webdav://HOST/PATH/", "mirror.remotes.webdav"),
     "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),
+    "file": SourceKind("file:///FOLDER/", "mirror.remotes.file"),
+    "manifest+https": SourceKind("manifest+https://HOST/LIST.jsonl", "mirror.remotes.manifest"),
+    "manifest+http": SourceKind("manifest+http://HOST/LIST.jsonl", "mirror.remotes.manifest"),
+    "manifest+file": SourceKind("manifest+file:///LIST.jsonl", "mirror.remotes.manifest"),
 }
 """Every kind of source, by its scheme."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mirror.http import access
 from mirror.remotes.base import Remote
 from mirror.remotes.how import How
 from mirror.remotes.http.url import canonical as canonical_base
@@ -24,6 +25,7 @@ from mirror.remotes.options import Option, Options, to_query
 __all__ = ["OPTIONS", "ManifestRemote", "canonical", "key", "open_remote"]
 
 OPTIONS: Sequence[Option] = (
+    *access.OPTIONS,
     Option(
         "base", "the http or https folder that relative URLs in the list are below, instead of the list's own"
     ),

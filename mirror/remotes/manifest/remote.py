@@ -27,10 +27,13 @@ from mirror.errors import (
     NotFound,
     OriginFailed,
     ProtocolError,
+    UsageError,
     VersionChanged,
 )
+from mirror.http.access import CREDENTIALS, credentials, open_client
 from mirror.http.auth import Auth
-from mirror.http.exchange import Client, Exchanger
+from mirror.http.connection import Origin
+from mirror.http.exchange import Exchanger
 from mirror.http.netrc_file import netrc_auth
 from mirror.remotes.base import Entry, Listing, NotModified, Page, Part
 from mirror.remotes.file.jobs import Threads
@@ -44,6 +47,7 @@ from mirror.remotes.manifest.origin import FileOrigin, HttpOrigin, ListOrigin
 from mirror.remotes.manifest.rows import Row
 from mirror.remotes.manifest.table import Table
 from mirror.remotes.manifest.url import PREFIX
+from mirror.remotes.options import Options
 
 RECENT = 1.0
 """Seconds for which an answer about the list holds for all folders."""
@@ -67,21 +71,23 @@ class ManifestRemote:
             recent: seconds for which an answer about the list holds.
 
         Raises:
-            SetupError: the netrc file cannot be read.
+            UsageError: its options contradict each other.
+            SetupError: the netrc file, or one that an option names, cannot be used.
         """
         self._canonical = key or url
         self._where = bare = url.removeprefix(PREFIX)
         local = bare.startswith("file:")
-        self._client = Client(deadline=how.deadline, connections=how.connections, trust_env=how.trust_env)
+        # Options of connections are for the list's origin, and for how to get anywhere.
+        parsed = httpx.URL("https://localhost/" if local else bare)
+        self._client = open_client(parsed, how)
         self._threads = Threads(how.connections, how.deadline)
-        auth = _secure_auth if bare.startswith("https:") else netrc_auth
-        self._files = RowFiles(self._client, self._threads, auth)
+        shown = _Credentials(None if local else parsed, how.options)
+        self._files = RowFiles(self._client, self._threads, shown.of)
         self._origin: ListOrigin
         if local:
             self._origin = FileOrigin(to_path(bare), self._threads)
         else:
-            parsed = httpx.URL(bare)
-            self._origin = HttpOrigin(parsed, Exchanger(self._client, parsed, netrc_auth(parsed)))
+            self._origin = HttpOrigin(parsed, Exchanger(self._client, parsed, shown.of(parsed)))
         self._links = Links(base or bare, files=local)
         self._recent = recent
         self._turn = trio.Lock()
@@ -276,6 +282,29 @@ def _listed(exc: MirrorError) -> MirrorError:
     return exc
 
 
-def _secure_auth(url: httpx.URL) -> Auth | None:
-    """A list that came safely sends no password over a line that others can read."""
-    return netrc_auth(url) if url.scheme == "https" else None
+class _Credentials:
+    """What the hosts of one list are shown."""
+
+    def __init__(self, source: httpx.URL | None, options: Options) -> None:
+        """``source``: where the list comes from; None: from this machine."""
+        self._source = None if source is None else Origin.of(source)
+        self._options = options
+        if source is None:
+            if given := [option.name for option in CREDENTIALS if option.name in options]:
+                raise UsageError(
+                    f"a manifest that is a file of this machine is asked without {given[0]}; leave it out, "
+                    "and put passwords for the hosts in it into ~/.netrc"
+                )
+            netrc_auth(httpx.URL("https://localhost/"))  # to hear of a file that cannot be read now
+        else:
+            self._own = credentials(source, options)
+
+    def of(self, url: httpx.URL) -> Auth | None:
+        """What one host is shown: the list's own what the user says, any other what netrc has for it."""
+        if self._source is None:
+            return netrc_auth(url)
+        if Origin.of(url) == self._source:
+            return self._own
+        if self._source.scheme == "https" and url.scheme != "https":
+            return None  # a list that came safely sends no password over a line that others can read
+        return netrc_auth(url)

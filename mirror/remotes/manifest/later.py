@@ -15,23 +15,45 @@ import trio
 
 T = TypeVar("T")
 
+SHORT = 0.0002
+"""Seconds that the work rests at each step: a thread that waits for the interpreter's lock gets it then."""
+
 
 class StoppedError(Exception):
     """The work saw that nobody wants it any more."""
 
 
+class Going:
+    """What the work and those who wait for it know of each other."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self.steps = 0
+        """How far it is: whoever sees it stand still may take the work for stuck."""
+
+    def step(self) -> None:
+        """For the work, now and then: says that it goes on, and lets other threads do so too.
+
+        Raises:
+            StoppedError: nobody wants it any more.
+        """
+        self.steps += 1
+        if self.stopped.wait(SHORT):
+            raise StoppedError
+
+
 class Later(Generic[T]):
     """One piece of work, begun at once."""
 
-    def __init__(self, work: Callable[[threading.Event], T], discard: Callable[[T], None]) -> None:
+    def __init__(self, work: Callable[[Going], T], discard: Callable[[T], None]) -> None:
         """Begin.
 
         Args:
-            work: runs in a thread, and raises `StoppedError` when it sees its event set.
+            work: runs in a thread, and calls `Going.step` now and then.
             discard: gets a result that came after `stop`, in that thread.
         """
         self._wanted = threading.Lock()
-        self._stop = threading.Event()
+        self.going = Going()
         self._done = trio.Event()
         self._outcome: outcome.Outcome[T] | None = None
         self._discard = discard
@@ -40,7 +62,7 @@ class Later(Generic[T]):
         def deliver(came: outcome.Outcome[T]) -> None:
             with self._wanted:
                 self._outcome = came
-                if self._stop.is_set():
+                if self.going.stopped.is_set():
                     self._throw_away(came)
                     return
             try:
@@ -48,7 +70,7 @@ class Later(Generic[T]):
             except trio.RunFinishedError:
                 self._throw_away(came)
 
-        trio.lowlevel.start_thread_soon(lambda: work(self._stop), deliver, "manifest")
+        trio.lowlevel.start_thread_soon(lambda: work(self.going), deliver, "manifest")
 
     async def result(self) -> T:
         """Wait for the end of it, as often as one likes; returns or raises what the work did."""
@@ -63,7 +85,7 @@ class Later(Generic[T]):
     def stop(self) -> None:
         """Nobody wants it any more."""
         with self._wanted:
-            self._stop.set()
+            self.going.stopped.set()
             if self._outcome is not None:
                 self._throw_away(self._outcome)
 

@@ -37,6 +37,7 @@ from mirror.http.parts import HttpPart
 from mirror.remotes.file.jobs import Threads
 from mirror.remotes.file.reading import open_path, validator
 from mirror.remotes.file.root import translated
+from mirror.retry import progressed
 
 GATHERED = 1024 * 1024
 """Bytes written at a time."""
@@ -104,7 +105,7 @@ class FileOrigin:
     def _content(self, version: str) -> Iterator[BinaryIO]:
         """The file, which has to stay the same until it is read."""
         try:
-            with os.fdopen(open_path(self._path), "rb") as file:
+            with never_absent(self._path), os.fdopen(open_path(self._path), "rb") as file:
                 yield file
                 if validator(os.fstat(file.fileno()), exact=True) != version or self._version() != version:
                     raise Transient(
@@ -228,6 +229,7 @@ class HttpOrigin:
                 f"there is no room for a copy of the manifest ({exc}): make some, or set TMPDIR"
             ) from exc
         begun.size += sum(map(len, chunks))
+        progressed()
 
     def _complete(self, begun: _Begun) -> Copy:
         self._begun = None

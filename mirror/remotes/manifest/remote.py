@@ -27,6 +27,7 @@ from mirror.errors import (
     NotFound,
     OriginFailed,
     ProtocolError,
+    Stalled,
     UsageError,
     VersionChanged,
 )
@@ -48,9 +49,12 @@ from mirror.remotes.manifest.rows import Row
 from mirror.remotes.manifest.table import Table
 from mirror.remotes.manifest.url import PREFIX
 from mirror.remotes.options import Options
+from mirror.retry import progressed
 
 RECENT = 1.0
 """Seconds for which an answer about the list holds for all folders."""
+LOOK = 0.5
+"""Seconds between two looks at how far a list is read."""
 PAGE = 10_000
 """Files of a page of `ManifestRemote.scan`."""
 
@@ -250,12 +254,12 @@ class ManifestRemote:
             self._asked_at = asked_at
         reading, seen = self._reading
         try:
-            table = await reading.result()
+            table = await self._read(reading)
         except ProtocolError as exc:
             self._reading, self._seen, self._refused = None, seen, exc
             raise
-        except trio.Cancelled:
-            raise
+        except (trio.Cancelled, Stalled):
+            raise  # it may be there for the next one
         except BaseException:
             self._reading = None
             raise
@@ -264,6 +268,18 @@ class ManifestRemote:
             if self._table is not None:
                 self._table.retire()
             self._table = table
+
+    async def _read(self, reading: Later[Table | None]) -> Table | None:
+        """Wait for a list that is read, as long as that goes on."""
+        steps, since = -1, trio.current_time()
+        while True:
+            with trio.move_on_after(LOOK):
+                return await reading.result()
+            if reading.going.steps != steps:
+                steps, since = reading.going.steps, trio.current_time()
+                progressed()
+            elif trio.current_time() - since > self._threads.deadline:
+                raise Stalled(f"{self._where}: not a row within {self._threads.deadline:g} s")
 
 
 def _discard(table: Table | None) -> None:

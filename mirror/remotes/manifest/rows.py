@@ -14,7 +14,7 @@ from cache import Entry, Kind
 from cache.digests import Algorithm, Digest, from_hex
 from mirror.http import answers
 from mirror.remotes.manifest.links import BadLinkError, Links
-from mirror.remotes.names import BadNameError, check, to_url
+from mirror.remotes.names import BadNameError, check
 from mirror.times import SECOND, rfc3339
 
 FIELDS = ("path", "url", "size", "sha256", "md5", "crc32c", "etag", "mtime")
@@ -82,11 +82,6 @@ class Row:
         return Entry(
             self.name, Kind.FILE, self.size, self.mtime_ns, self.resolution_ns, validator=self.validator
         )
-
-    @property
-    def plain(self) -> bool:
-        """Whether the URL ends with the name of the file, as most do."""
-        return self.rest == to_url(self.name)
 
 
 def read_row(fields: Mapping[str, object], links: Links) -> Row:

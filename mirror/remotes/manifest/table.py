@@ -85,14 +85,17 @@ class Table:
             SetupError: there is no room for it.
         """
         with _told():
-            folder = self._folder(row.path.rpartition("/")[0], line)
+            above, _, name = row.path.rpartition("/")
+            folder = self._folders.get(above)
+            if folder is None:
+                folder = self._folder(above, line)
             place = self._places.get(row.place)
             if place is None:
                 place = self._place(row.place)
-            rest = None if row.plain else row.rest
+            rest = None if row.rest == to_url(name) else row.rest
             self._batch.append(
                 (
-                    *(line, folder, row.name, place, rest, row.size, row.mtime_ns, row.resolution_ns),
+                    *(line, folder, name, place, rest, row.size, row.mtime_ns, row.resolution_ns),
                     *(row.sha256, row.md5, row.crc32c, row.etag),
                 )
             )

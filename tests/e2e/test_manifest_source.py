@@ -18,6 +18,10 @@ from tests.support.waiting import eventually
 LARGE = 20 * MiB
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def write(path: Path, content: bytes) -> str:
     """Put a list in its place at once; returns its source."""
     path.with_suffix(".new").write_bytes(content)
@@ -36,7 +40,7 @@ def test_files_on_any_hosts_are_one_tree(folder: Path, origin: Server, tmp_path:
         rows = rows_of(folder, origin.url) + rows_of(other, second.url)
         rows.append({"path": "one/c.bin", "url": f"file://{tmp_path}/local/c.bin"})
         with mounted(write(tmp_path / "l.jsonl", jsonl(rows))) as mount:
-            assert sorted(os.listdir(mount.path)) == ["b.bin", "one"]
+            assert sorted(names(mount.path)) == ["b.bin", "one"]
             assert (mount.path / "b.bin").read_bytes() == b"from another host"
             assert (mount.path / "one" / "c.bin").read_bytes() == b"from this machine"
             assert (mount.path / "one" / "large.bin").read_bytes() == data
@@ -80,7 +84,7 @@ def test_a_new_list_is_a_new_tree(folder: Path, origin: Server, tmp_path: Path) 
         origin.forget()
         rows[0]["url"] += "?elsewhere"
         write(tmp_path / "l.jsonl", jsonl(rows))
-        eventually(lambda: (mount.path / "b.bin").exists(), "the new name appears")
+        eventually((mount.path / "b.bin").exists, "the new name appears")
         assert (mount.path / "a.bin").read_bytes() == noise("a", 100_000)
         assert origin.requests() == []
         write(tmp_path / "l.jsonl", jsonl(rows[1:]))

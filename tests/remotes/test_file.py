@@ -8,6 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from mirror.remotes.file.root import translated
 from tests.remotes.contract import RemoteContract, read
 from tests.remotes.tree import build
 from tests.support.filesystems import mounted_tmpfs
+from tests.support.waiting import eventually
 
 
 class FileContract(RemoteContract):
@@ -164,25 +166,30 @@ async def test_a_change_while_a_part_is_read_is_seen(tree: Path) -> None:
     data = os.urandom(3 * reading.CHUNK)
     (tree / "large.bin").write_bytes(data)
     remote = remote_of(tree)
-    came = b""
+
+    def change() -> None:
+        with (tree / "large.bin").open("r+b") as file:
+            file.seek(2 * reading.CHUNK)
+            file.write(b"other")
+
     with pytest.raises(VersionChanged, match="while it was read"):
-        async with remote.open_part("large.bin") as part:
-            async for chunk in part:
-                came += chunk
-                with (tree / "large.bin").open("r+b") as file:
-                    file.seek(2 * reading.CHUNK)
-                    file.write(b"other")
-    assert came == data[: len(came)]
-    assert len(came) < len(data)
+        await _read_and(remote, change, came := [])
+    assert b"".join(came) == data[: reading.CHUNK]
 
 
 async def test_a_file_that_shrinks_while_it_is_read_is_no_short_one(tree: Path) -> None:
     (tree / "large.bin").write_bytes(bytes(3 * reading.CHUNK))
     remote = remote_of(tree)
     with pytest.raises(VersionChanged):
-        async with remote.open_part("large.bin") as part:
-            async for _ in part:
-                os.truncate(tree / "large.bin", reading.CHUNK)
+        await _read_and(remote, lambda: os.truncate(tree / "large.bin", reading.CHUNK), [])
+
+
+async def _read_and(remote: FileRemote, change: Callable[[], object], came: list[bytes]) -> None:
+    """Read a file, and change something after its first chunk."""
+    async with remote.open_part("large.bin") as part:
+        async for chunk in part:
+            came.append(bytes(chunk))
+            change()
 
 
 # -- what is no part of a source -----------------------------------------------------------------
@@ -386,9 +393,8 @@ async def test_a_thread_that_comes_back_closes_what_it_held() -> None:
         finally:
             closed.set()
 
-    with Job(work(), Threads(1, deadline=0.05), "x") as job:
-        with pytest.raises(Stalled):
-            await job.next()
+    with Job(work(), Threads(1, deadline=0.05), "x") as job, pytest.raises(Stalled):
+        await job.next()
     assert entered.is_set()
     assert not closed.is_set()
     go_on.set()
@@ -402,9 +408,9 @@ async def test_a_part_left_early_is_closed(tree: Path, open_files: Callable[[], 
         async for _ in part:
             break
         assert str(tree / "large.bin") in open_files()
-    with trio.fail_after(10):
-        while str(tree / "large.bin") in open_files():
-            await trio.sleep(0.001)
+    await trio.to_thread.run_sync(
+        eventually, lambda: str(tree / "large.bin") not in open_files(), "a thread closes the file"
+    )
 
 
 async def test_nothing_is_open_between_two_questions(tree: Path, open_files: Callable[[], set[str]]) -> None:
@@ -421,11 +427,9 @@ async def test_nothing_is_open_between_two_questions(tree: Path, open_files: Cal
 def open_files() -> Callable[[], set[str]]:
     def look() -> set[str]:
         found = set()
-        for number in os.listdir("/proc/self/fd"):
-            try:
-                found.add(os.readlink(f"/proc/self/fd/{number}"))
-            except FileNotFoundError:
-                continue
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.add(str(link.readlink()))
         return found
 
     return look

@@ -384,7 +384,7 @@ async def test_a_url_that_is_gone_does_not_take_the_name_away(
     for digests in (True, False):
         remote = listed(rows_of(folder, origin.url, digests=digests))
         (folder / "a.bin").rename(folder / "moved")
-        with pytest.raises(OriginFailed, match="404.*the manifest says that it is there"):
+        with pytest.raises(OriginFailed, match=r"404.*the manifest says that it is there"):
             await content(remote, "a.bin")
         (folder / "moved").rename(folder / "a.bin")
     (folder / "a.bin").unlink()

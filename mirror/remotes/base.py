@@ -112,7 +112,7 @@ class Addressed(Protocol):
     """A remote whose files have URLs that others can fetch them at."""
 
     def address(self, path: str) -> str | None:
-        """Return the absolute URL of a file, without looking at it; None: only one that holds a secret."""
+        """Return the absolute URL of a file, without a request; None: none is known that holds no secret."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a list of many rows takes: ``python -m tests.remotes.manifest_memory 1000000``.
+"""What a list of many rows takes: ``python -m tests.remotes.manifest.memory 1000000``.
 
 Writes a list, opens it, lists and looks things up, and prints one JSON object: MiB of memory, bytes of disk
 for a row, time of the processor.

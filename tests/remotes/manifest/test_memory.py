@@ -12,7 +12,7 @@ def test_a_list_is_on_disk_and_takes_no_memory() -> None:
 
     By hand with 1,000,000: the same memory.
     """
-    argv = [sys.executable, "-m", "tests.remotes.manifest_memory", "50000"]
+    argv = [sys.executable, "-m", "tests.remotes.manifest.memory", "50000"]
     found = json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=100).stdout)
     assert found["memory_mib"] < 40, found
     assert found["disk_bytes_a_row"] < 160, found

@@ -8,6 +8,7 @@ a list share what comes before it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 import httpx
@@ -26,6 +27,12 @@ LONGEST = 8192
 
 class BadLinkError(ValueError):
     """A URL that cannot be fetched; ``str()`` says why, without the URL."""
+
+
+@lru_cache(maxsize=1024)
+def _check_host(host: str) -> None:
+    """Refuse a host that nothing could be sent to. Raises `httpx.InvalidURL`."""
+    httpx.URL(f"http://{host}/")
 
 
 class Links:
@@ -66,6 +73,7 @@ class Links:
             if found is None:
                 raise BadLinkError("the URL is not one")
         scheme, host, port, target = found.groups()
+        _check_host(host)
         if port is not None and (port == _PORTS[scheme] or int(port[1:]) > 65535):
             if port != _PORTS[scheme]:
                 raise BadLinkError("the URL has a port above 65535")

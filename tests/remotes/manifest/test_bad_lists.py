@@ -97,6 +97,7 @@ def test_a_base_is_a_folder_of_a_web_server() -> None:
         ({"path": "x", "url": "https:///geheim"}, "no host"),
         ({"path": "x", "url": "https://h:99999/geheim"}, "the URL"),
         ({"path": "x", "url": "https://[geheim/"}, "URL is not one"),
+        ({"path": "x", "url": "https://1.2.3.400/geheim"}, "URL is not one"),
         ({"path": "x", "url": "https://h/\nX-Geheim: 1"}, "control character"),
         ({"path": "x", "url": "file://host/geheim"}, "no host"),
         ({"path": "ok", "url": "https://h/other"}, "that of line 1 too"),

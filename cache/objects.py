@@ -29,6 +29,7 @@ from enum import Enum, auto
 import trio
 
 from cache import errors, identity, rows
+from cache.digests import Digest
 from cache.durability import Durability
 from cache.errors import CacheError, CacheFull
 from cache.eviction import Eviction
@@ -146,6 +147,10 @@ class Objects:
             os.close(fd)
             return _complete(size)
         return ObjectState(False, Extents() if row is None else self._partial(node, row))
+
+    def digests(self, node: Node) -> list[Digest]:
+        """Digests that are known of all bytes of a version that is complete and safe on disk."""
+        return [Digest.parse(text) for text in rows.digests(self._reader, node.id)]
 
     def open_complete(self, node: Node) -> int | None:
         """Open a complete object for reading: a descriptor that the caller owns, checked; else None.

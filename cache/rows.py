@@ -111,6 +111,13 @@ def get(reader: Reader, node: int) -> ObjectRow | None:
     return None if row is None else ObjectRow(*row)
 
 
+def digests(reader: Reader, node: int) -> list[str]:
+    """What is known of all bytes of a sealed object: the origin's promise, and the CRC-32C of what came."""
+    row = reader.one("SELECT digest, crc FROM objects WHERE node = ? AND sealed_at IS NOT NULL", node)
+    promised, crc = (None, None) if row is None else row
+    return [*([] if promised is None else [promised]), *([] if crc is None else [f"crc32c:{crc:08x}"])]
+
+
 def runs(reader: Reader, node: int) -> Sums:
     """The extents of an object that is not sealed, with their checksums."""
     return Sums(Run(*row) for row in reader.all(_RUNS, node))

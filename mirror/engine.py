@@ -97,7 +97,8 @@ async def open_source(
         UsageError: the source cannot mean anything.
     """
     schedule = Schedule(deadline=deadline)
-    remote = open_remote(source, SourceHow(deadline=deadline, connections=traffic.connections))
+    how = SourceHow(deadline=deadline, connections=traffic.connections, cache=cache.path)
+    remote = open_remote(source, how)
     try:
         if traffic.bwlimit is not None:
             PROCESS.follow(traffic.bwlimit)

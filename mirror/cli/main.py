@@ -22,6 +22,7 @@ from mirror.cli.evict import evict
 from mirror.cli.fsck import fsck
 from mirror.cli.gc import gc
 from mirror.cli.ls import ls
+from mirror.cli.manifest import manifest
 from mirror.cli.mount import mount
 from mirror.cli.pin import pin
 from mirror.cli.pins import pins
@@ -80,6 +81,7 @@ for command in (
     mount,
     unmount,
     warm,
+    manifest,
     ls,
     du,
     pin,

@@ -62,6 +62,10 @@ KINDS: dict[str, SourceKind] = {
     "az": SourceKind("az://ACCOUNT/CONTAINER/PREFIX/", "mirror.remotes.azure"),
     "gs": SourceKind("gs://BUCKET/PREFIX/", "mirror.remotes.gcs"),
     "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),
+    "file": SourceKind("file:///FOLDER/", "mirror.remotes.file"),
+    "manifest+https": SourceKind("manifest+https://HOST/LIST.jsonl", "mirror.remotes.manifest"),
+    "manifest+http": SourceKind("manifest+http://HOST/LIST.jsonl", "mirror.remotes.manifest"),
+    "manifest+file": SourceKind("manifest+file:///LIST.jsonl", "mirror.remotes.manifest"),
 }
 """Every kind of source, by its scheme."""
 

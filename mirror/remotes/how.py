@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mirror.remotes.options import Options
 from mirror.traffic import CONNECTIONS
@@ -18,5 +19,7 @@ class How:
     """Most requests at once to one server; further ones wait for their turn."""
     trust_env: bool = False
     """Use the environment's proxies and CA file."""
+    cache: Path | None = None
+    """The folder of the cache that it is for, which no source may contain; None: nothing is cached."""
     options: Options = field(default_factory=Options)
     """What the user set for this source."""

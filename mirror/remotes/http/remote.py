@@ -139,6 +139,13 @@ class HttpRemote:
         async with self._files.open_part(target, basename(path), start, stop, validator=validator) as part:
             yield part
 
+    def address(self, path: str) -> str | None:
+        """See `mirror.remotes.base.Addressed.address`; None also while nobody knows what the source is."""
+        if self._shape is None:
+            return None
+        target = self._shape.target(path) if isinstance(self._shape, _Folder) else self._path
+        return str(httpx.URL(self._canonical).copy_with(raw_path=target.encode("ascii")))
+
     # -- where things are --------------------------------------------------------------------
 
     async def _known_shape(self) -> _Folder | _File:

@@ -119,6 +119,19 @@ class Namespace:
         await self._revalidated(node.listed_at is not None, partial(self._list_once, node))
         return self._folder(folder)
 
+    async def relist(self, folder: int) -> None:
+        """List a folder now, whatever the TTL; nothing that is cached stands in for an answer.
+
+        Raises:
+            NotAFolder: it is a file.
+            NotFound: it is gone.
+            MirrorError: the origin cannot be asked.
+        """
+        node = self.node(folder)
+        if node.kind is not Kind.FOLDER:
+            raise NotAFolder(node.name)
+        await self._list_once(node, self._schedule)
+
     def is_fresh(self, folder: int) -> bool:
         """Whether a folder's listing is within the TTL."""
         return self._fresh_at(self._folder(folder).listed_at)

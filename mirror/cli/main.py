@@ -21,6 +21,7 @@ from mirror.cli.du import du
 from mirror.cli.evict import evict
 from mirror.cli.fsck import fsck
 from mirror.cli.gc import gc
+from mirror.cli.index import index
 from mirror.cli.ls import ls
 from mirror.cli.mount import mount
 from mirror.cli.pin import pin
@@ -80,6 +81,7 @@ for command in (
     mount,
     unmount,
     warm,
+    index,
     ls,
     du,
     pin,

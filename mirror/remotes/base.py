@@ -112,6 +112,7 @@ class Page:
     """Some of the files below a folder, with their paths relative to the source."""
 
     files: Sequence[tuple[str, Entry]]
+    """A folder is among them only where the origin knows of it by itself, so that it may be empty."""
     cursor: str | None
     """What `Scanner.scan` goes on behind this page with, also in another process; None: it was the last."""
 

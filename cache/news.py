@@ -1,9 +1,9 @@
 """What processes tell each other of names that changed, so that each can tell its own kernel.
 
-A kernel keeps the names of a mount for long, and is told when one of them means something else. The change may
-have been seen by any process that uses the cache: another mount of the source, `mirror warm`, `mirror index`,
-`mirror refresh`. So whoever writes it into the index writes a row about it as well, in the same
-transaction, and those who serve look for rows of others now and then.
+A kernel keeps the names of a mount for long, and is told when one of them means something else. The change
+may have been seen by any process that uses the cache: another mount of the source, `mirror warm`,
+`mirror index`, `mirror refresh`. So whoever writes it into the index writes a row about it as well, in the
+same transaction, and those who serve look for rows of others now and then.
 
 Only the latest rows are kept. Who was away for longer finds a gap, and has to take everything back.
 """
@@ -22,7 +22,7 @@ from cache.model import Changes, Node
 KEPT = 8192
 """Rows."""
 ONE_BY_ONE = 512
-"""So many changes of one folder at once are told one by one; beyond it, that any of its names may have changed."""
+"""Changes of one folder at once that are told by their names; of more, only that the folder has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,11 @@ class News:
     def skip(self) -> None:
         """Take all that is there for heard: nothing was told to a kernel before."""
         self.heard = self.last()
+
+    def rewind(self) -> None:
+        """Take nothing for heard: what a predecessor had told its kernel is not known."""
+        row = self._reader.one("SELECT min(id) FROM news")
+        self.heard = self.last() if row is None or row[0] is None else int(row[0]) - 1
 
     def new(self) -> Items:
         """What others told since the last call. Costs next to nothing when the index has not changed."""

@@ -29,6 +29,10 @@ _LISTING = (
     f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND entry > ? AND current = 1 ORDER BY entry LIMIT ?"  # noqa: S608
 )
 _FOLDERS = f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND kind = 2 AND current = 1"  # noqa: S608
+_ASKED_ABOUT = f"""
+    SELECT {COLUMNS} FROM nodes
+    WHERE parent = ? AND current = 1 AND kind = 1 AND listed_size = 0 AND checked_at IS NOT NULL
+"""  # noqa: S608
 _PAST_NAMES = (
     "SELECT DISTINCT name FROM nodes WHERE parent = ? AND name > ? AND current = 0 ORDER BY name LIMIT ?"
 )
@@ -77,6 +81,10 @@ class Tree:
     def folders(self, folder: int) -> list[Node]:
         """The folders in a folder, however many files are beside them."""
         return [node_of(row) for row in self._reader.all(_FOLDERS, folder)]
+
+    def asked_about(self, folder: int) -> list[Node]:
+        """Files of a folder that its listing does not vouch for, and that were asked about by themselves."""
+        return [node_of(row) for row in self._reader.all(_ASKED_ABOUT, folder)]
 
     def past_names(self, folder: int, after: str = "", limit: int = 1000) -> list[str]:
         """Names in a folder at which something else stood before; in order, those after ``after``."""

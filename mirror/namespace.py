@@ -164,6 +164,10 @@ class Namespace:
         """Entries of a listed folder in a lasting order; ``after`` is a node's ``entry``."""
         return self._tree.children(folder, after, limit)
 
+    def past_names(self, folder: int, after: str = "") -> list[str]:
+        """Names in a folder at which something else stood before, in order; those after ``after``."""
+        return self._tree.past_names(folder, after)
+
     async def fresh(self, node: Node) -> Node:
         """The current node of the same name, checked with the origin where the TTL asks for it."""
         if node.kind is Kind.FOLDER or self._vouched_for(node):

@@ -26,6 +26,7 @@ from mirror.cli.ls import ls
 from mirror.cli.mount import mount
 from mirror.cli.pin import pin
 from mirror.cli.pins import pins
+from mirror.cli.refresh import refresh
 from mirror.cli.status import status
 from mirror.cli.unmount import unmount
 from mirror.cli.unpin import unpin
@@ -82,6 +83,7 @@ for command in (
     unmount,
     warm,
     index,
+    refresh,
     ls,
     du,
     pin,

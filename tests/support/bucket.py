@@ -102,7 +102,7 @@ class Keys:
         sizes = self.sizes
         parts += [
             f"<Contents><Key>{escape(key)}</Key><LastModified>{MODIFIED}</LastModified>"
-            f"<ETag>&quot;{crc32(f"{key} {sizes.get(key, SIZE)}".encode()):032x}&quot;</ETag>"
+            f"<ETag>&quot;{crc32(f'{key} {sizes.get(key, SIZE)}'.encode()):032x}&quot;</ETag>"
             f"<Size>{sizes.get(key, SIZE)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
             for key in found
         ]
@@ -126,7 +126,11 @@ async def _serve(keys: Keys, listener: socket.socket) -> None:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
                 length = next(
-                    (int(each[15:]) for each in head.decode().lower().split("\r\n") if each[:15] == "content-length:"),
+                    (
+                        int(each[15:])
+                        for each in head.decode().lower().split("\r\n")
+                        if each[:15] == "content-length:"
+                    ),
                     0,
                 )
                 body = await reader.readexactly(length)
@@ -145,7 +149,8 @@ async def _serve(keys: Keys, listener: socket.socket) -> None:
                     answer = keys.answer(query)
                 writer.write(
                     f"HTTP/1.1 {status} .\r\nContent-Type: application/xml\r\n"
-                    f"Content-Length: {len(answer)}\r\n\r\n".encode() + answer
+                    f"Content-Length: {len(answer)}\r\n\r\n".encode()
+                    + answer
                 )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -17,23 +17,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import islice
 
-from cache import news, versions
+from cache import parts, versions
 from cache.index import Reader, Row
 from cache.model import Changes, Entry, Kind, Node
+from cache.parts import Stamp
 from cache.tree import Tree
-from cache.versions import COLUMNS, node_of
 
-SWEPT = 4096
-"""Most entries that one transaction removes."""
-LOOKED_AT = 65536
-"""Entries that one transaction looks at, about; it takes some 20 ms."""
-NAMES = 500
-"""Names asked for by one query."""
 FOLDERS_KEPT = 4096
 """Folders of a unit whose nodes are kept at hand."""
 
@@ -141,9 +134,7 @@ class Scans:
         """
 
         def work(db: sqlite3.Connection) -> Written:
-            written = page.put(db, files, time.time())
-            for changes in written.changes:
-                tell(db, self._author, changes)
+            written = page.put(db, files, time.time(), self._author)
             db.execute(
                 "UPDATE scans SET cursor = ?, state = ? WHERE folder = ? AND began_at = ?",
                 (cursor, State.SWEEPING if last else State.PAGES, page.unit.folder, page.unit.began_at),
@@ -173,13 +164,6 @@ class Scans:
         return written, after
 
 
-def tell(db: sqlite3.Connection, author: int, changes: Changes) -> None:
-    """Tell others what changed in one folder."""
-    for node in (*changes.added, *(new for _, new in changes.changed), *changes.removed):
-        news.tell(db, author, node.parent, news.of(changes))
-        return
-
-
 class Pages:
     """The folders of one unit that its pages are written to. Used in the writer's thread, page by page."""
 
@@ -190,59 +174,59 @@ class Pages:
         self._folders = self._kept
         self._new = 0
 
-    def put(self, db: sqlite3.Connection, files: Sequence[tuple[str, Entry]], now: float) -> Written:
+    def put(
+        self, db: sqlite3.Connection, files: Sequence[tuple[str, Entry]], now: float, author: int
+    ) -> Written:
         """Write a page; see `Scans.put_page`."""
-        stamp = _Stamp(self.unit.began_at, now)
         # A transaction may be undone, and tried again: what it made is only known once it is committed.
         self._folders = dict(self._kept)
-        self._new = 0
+        step = _Step(db, author, Stamp(self.unit.began_at, now, exact=True))
         by_folder: dict[str, list[Entry]] = {}
         for path, entry in files:
             by_folder.setdefault(path.rpartition("/")[0], []).append(entry)
-        told: list[Changes] = []
         for path, entries in by_folder.items():
-            place = self._place(db, path, stamp, told)
-            if place is None or stamp.fits(place.folder.listed_at):
-                continue  # somebody listed it since: they know better
-            changes = _merge(db, place.folder, place.place, entries, stamp)
-            self._note(changes)
-            told.append(_told(place.folder, changes))
-        return Written([changes for changes in told if changes], self._new)
+            place = self._place(step, path)
+            # Somebody who has listed it since the run began knows better.
+            if place is not None and not step.stamp.fits(place.folder.listed_at):
+                self._put(step, place, entries)
+        return Written([changes for changes in step.changes if changes], step.new_folders)
 
     def keep(self) -> None:
         """The last page is committed."""
         self._kept = self._folders
 
-    def _place(self, db: sqlite3.Connection, path: str, stamp: _Stamp, told: list[Changes]) -> _Place | None:
+    def _place(self, step: _Step, path: str) -> _Place | None:
         """The folder of a path below the unit, made where it is missing; None: the unit is gone."""
         known = self._folders.get(path)
         if known is not None:
-            return known
+            # It may have been listed since, or be gone.
+            folder = versions.node_by_id(step.db, known.folder.id)
+            if folder is not None and folder.current:
+                return replace(known, folder=folder)
         if len(self._folders) >= FOLDERS_KEPT:
             self._folders.clear()
         if not path:
-            folder = versions.node_by_id(db, self.unit.folder)
+            folder = versions.node_by_id(step.db, self.unit.folder)
         else:
             above, _, name = path.rpartition("/")
-            parent = self._place(db, above, stamp, told)
+            parent = self._place(step, above)
             if parent is None:
                 return None
-            entry = Entry(name, Kind.FOLDER)
-            changes = _merge(db, parent.folder, parent.place, [entry], stamp)
-            self._note(changes)
-            told.append(_told(parent.folder, changes))
-            folder = versions.child(db, parent.folder.id, name)
+            self._put(step, parent, [Entry(name, Kind.FOLDER)])
+            folder = versions.child(step.db, parent.folder.id, name)
         if folder is None or not folder.current or folder.kind is not Kind.FOLDER:
             return None
-        place = _Place(folder, versions.place_of(db, folder.id))
+        place = _Place(folder, versions.place_of(step.db, folder.id))
         self._folders[path] = place
         return place
 
-    def _note(self, changes: Changes) -> None:
-        self._new += sum(node.kind is Kind.FOLDER for node in changes.added)
-        self._new += sum(node.kind is Kind.FOLDER for _, node in changes.changed)
-        if any(old.kind is Kind.FOLDER for old, _ in changes.changed):
-            self._folders.clear()
+    def _put(self, step: _Step, place: _Place, entries: Sequence[Entry]) -> None:
+        # A folder that is known stays until the sweep: there may be files in it on a later page.
+        changes = parts.put(step.db, place.folder, place.place, entries, step.stamp).changes
+        parts.tell(step.db, step.author, place.folder, changes)
+        step.changes.append(changes if place.folder.listed_at is not None else replace(changes, added=()))
+        step.new_folders += sum(node.kind is Kind.FOLDER for node in changes.added)
+        step.new_folders += sum(new.kind is Kind.FOLDER for _, new in changes.changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,69 +235,20 @@ class _Place:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """From the beginning of a run to this moment: a time beyond it was told by a clock that was wrong."""
+@dataclass(slots=True)
+class _Step:
+    """One page on its way into the index."""
 
-    began_at: float
-    now: float
-
-    def fits(self, when: float | None) -> bool:
-        return when is not None and self.began_at <= when <= self.now
-
-    def put(self, node: Node) -> Node:
-        # A folder's is exact: so it is told from one that only others have seen.
-        seen = node.checked_at == self.began_at if node.kind is Kind.FOLDER else self.fits(node.checked_at)
-        return node if seen else replace(node, checked_at=self.began_at)
-
-
-def _told(folder: Node, changes: Changes) -> Changes:
-    """What others have to know: no absence was told of a folder that was never listed."""
-    return changes if folder.listed_at is not None else replace(changes, added=())
-
-
-def _merge(
-    db: sqlite3.Connection, folder: Node, place: str, entries: Sequence[Entry], stamp: _Stamp
-) -> Changes:
-    """Some entries of a folder, which leave its others as they are."""
-    entries = versions.of_one_name(entries)
-    names = [entry.name for entry in entries]
-    known = {node.name: node for node in _named(db, folder.id, names, current=True)}
-    past = versions.past_of(_named(db, folder.id, names, current=False))
-    # A folder that is known stays until the sweep: there may be files in it on a later page.
-    wanted = (
-        entry
-        for entry in entries
-        if entry.kind is Kind.FOLDER or (old := known.get(entry.name)) is None or old.kind is Kind.FILE
-    )
-    merged = versions.merge(
-        known, past, wanted, folder, place, versions.free_id(db), stamp.began_at, stamp.put
-    )
-    versions.write(db, merged)
-    return Changes(merged.added, merged.changed)
-
-
-def _named(db: sqlite3.Connection, folder: int, names: Iterable[str], *, current: bool) -> Iterable[Node]:
-    which = "current = 1" if current else "current = 0"
-    names = iter(names)
-    while some := list(islice(names, NAMES)):
-        marks = ",".join("?" * len(some))
-        sql = f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND {which} AND name IN ({marks})"  # noqa: S608
-        yield from map(node_of, db.execute(sql, (folder, *some)))
+    db: sqlite3.Connection
+    author: int
+    stamp: Stamp
+    changes: list[Changes] = field(default_factory=list)
+    new_folders: int = 0
 
 
 # -- the sweep -----------------------------------------------------------------------------------
 
-_LOOK = """
-    SELECT max(entry), count(*) FROM
-        (SELECT entry FROM nodes WHERE parent = ? AND entry > ? AND current = 1 ORDER BY entry LIMIT ?)
-"""
-_UNSEEN = f"""
-    SELECT {COLUMNS} FROM nodes WHERE parent = ? AND entry > ? AND entry <= ? AND current = 1
-        AND NOT coalesce(checked_at BETWEEN ? AND ?, 0) ORDER BY entry LIMIT ?
-"""  # noqa: S608
 _FOLDERS = "SELECT id, checked_at FROM nodes WHERE parent = ? AND kind = 2 AND current = 1"
-_LISTED = "UPDATE nodes SET listed_at = ?, listing_validator = NULL WHERE id = ?"
 
 
 class _Sweep:
@@ -322,8 +257,8 @@ class _Sweep:
     def __init__(self, db: sqlite3.Connection, author: int, began_at: float) -> None:
         self._db = db
         self._author = author
-        self._stamp = _Stamp(began_at, time.time())
-        self._left = LOOKED_AT
+        self._stamp = Stamp(began_at, time.time())
+        self._left = parts.LOOKED_AT
         """Entries that this step may still look at."""
         self._told: list[Changes] = []
         self._listed = 0
@@ -331,18 +266,22 @@ class _Sweep:
     def step(self, folders: list[int], after: int) -> tuple[Written, int, list[int]]:
         while folders and self._left > 0:
             folder = versions.node_by_id(self._db, folders[-1])
-            below = self._db.execute(_FOLDERS, (folders[-1],)).fetchall()
+            below: Sequence[Row] = self._db.execute(_FOLDERS, (folders[-1],)).fetchall()
             if folder is None or not folder.current:
                 below = []
             elif self._may_be_swept(folder, below):
-                after, is_done = self._look(folder, after)
-                if not is_done:
+                look = parts.sweep(self._db, folder.id, after, self._left, self._stamp)
+                self._left -= look.count + 16 + 16 * len(look.changes.removed)
+                if look.changes:
+                    self._told.append(look.changes)
+                    parts.tell(self._db, self._author, folder, look.changes)
+                if not look.over:
+                    after = look.after
                     continue
-                self._db.execute(_LISTED, (self._stamp.began_at, folder.id))
+                parts.listed(self._db, folder.id, self._stamp.began_at)
                 self._listed += 1
             folders.pop()
             after = 0
-            self._left -= 16
             folders += [id_ for id_, checked_at in below if checked_at == self._stamp.began_at]
         return Written(self._told, listed=self._listed), after, folders
 
@@ -350,25 +289,3 @@ class _Sweep:
         if self._stamp.fits(folder.listed_at):
             return False
         return all(self._stamp.fits(checked_at) for _, checked_at in below)
-
-    def _look(self, folder: Node, after: int) -> tuple[int, bool]:
-        """Look at some entries of a folder; the cookie of the last one, and whether it was the folder's."""
-        limit = min(self._left, LOOKED_AT)
-        upto, count = self._db.execute(_LOOK, (folder.id, after, limit)).fetchone()
-        self._left -= count
-        if not count:
-            return after, True
-        stamp = self._stamp
-        rows = self._db.execute(
-            _UNSEEN, (folder.id, after, upto, stamp.began_at, stamp.now, SWEPT)
-        ).fetchall()
-        gone = [node_of(row) for row in rows]
-        if gone:
-            versions.retire(self._db, gone)
-            changes = Changes(removed=[replace(node, current=False) for node in gone])
-            self._told.append(changes)
-            tell(self._db, self._author, changes)
-        if len(gone) == SWEPT:
-            self._left = 0
-            return gone[-1].entry, False
-        return upto, count < limit

@@ -10,14 +10,16 @@ The tree says nothing about freshness: it keeps the times by which its caller ju
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from cache import news, versions
+from cache import news, parts, versions
 from cache.errors import CacheFull
 from cache.index import Reader
-from cache.model import Changes, Entry, Node
+from cache.model import Changes, Entry, Kind, Node
+from cache.parts import Look, Part, Stamp
 from cache.versions import COLUMNS, node_of
 from cache.writer import Writer
 
@@ -149,6 +151,43 @@ class Tree:
             return changes
 
         return await self.written(work)
+
+    async def put_part(self, folder: int, entries: Sequence[Entry], at: float) -> Part:
+        """Write some of the entries of a folder whose listing is being read (`cache.parts`).
+
+        Args:
+            folder: id of the folder; one that is gone stays as it is.
+            entries: some of its entries.
+            at: epoch seconds when the listing was asked for; the same for all parts.
+        """
+
+        def work(db: sqlite3.Connection) -> Part:
+            known = versions.node_by_id(db, folder)
+            if known is None or not known.current or known.kind is not Kind.FOLDER:
+                return Part(Changes())
+            stamp = Stamp(at, time.time())
+            part = parts.put(db, known, versions.place_of(db, folder), entries, stamp)
+            parts.tell(db, self._author, known, part.changes)
+            return part
+
+        return await self.written(work)
+
+    async def sweep_parts(self, folder: int, after: int, at: float) -> Look:
+        """When all parts are written: remove some of what they did not have, from a cookie on; 0 at first."""
+
+        def work(db: sqlite3.Connection) -> Look:
+            known = versions.node_by_id(db, folder)
+            if known is None or not known.current or known.kind is not Kind.FOLDER:
+                return Look(after, True, 0, Changes())
+            look = parts.sweep(db, folder, after, parts.LOOKED_AT, Stamp(at, time.time()))
+            parts.tell(db, self._author, known, look.changes)
+            return look
+
+        return await self.written(work)
+
+    async def end_parts(self, folder: int, at: float) -> None:
+        """When all of that is done: the folder counts as listed."""
+        await self.written(lambda db: parts.listed(db, folder, at))
 
     async def confirm_listing(self, folder: int, at: float) -> None:
         """Note that the origin says a folder's listing has not changed."""

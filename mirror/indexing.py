@@ -11,26 +11,28 @@ folder, where it was. Memory holds a page or two for each folder that is worked 
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import trio
 
-from cache import Cache, Changes, Kind, Node
+from cache import Cache, Changes, Entry, Kind, Node
 from cache.scan import Pages, State, Unit
 from mirror.background import background, together
 from mirror.engine import Engine, open_engine
-from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, ProtocolError, Transient
+from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, ProtocolError, Stalled
 from mirror.limits import raise_descriptor_limit
-from mirror.remotes.base import Page, Scanner
-from mirror.retry import Attempts, Schedule
+from mirror.paging import reading
+from mirror.remotes.base import Pager, Scanner
+from mirror.retry import Schedule
 from mirror.walking import Failures, walk_folders
+
+log = logging.getLogger(__name__)
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""
@@ -40,8 +42,8 @@ DEEPEST_DIVISION = 6
 """Levels that are listed to find that many."""
 MOST_UNITS = 4096
 """Folders of one folder that are read one by one; where there are more, most are small: all in one go."""
-PAGES_AHEAD = 1
-"""Pages of one unit that wait to be written."""
+DIVIDED_PAGES = 4
+"""A folder whose listing has more pages is not divided: it is quicker read with all that lies below."""
 SWITCH_SECONDS = 0.001
 """How long the event loop waits for the thread that writes, at most; Python's own limit is 5 ms."""
 
@@ -202,6 +204,8 @@ class _Run:
             if run.state is State.WAITING:
                 await self._divide(run)
             await self._scan_all(remote, run)
+        if self.failures.origin_is_down:
+            return
         await self._walk([root.id])
         if not self.failures.origin_is_down:
             # What was refused will be refused again: the next run is to look at everything.
@@ -228,7 +232,8 @@ class _Run:
             return folder.listed_at is not None
         self.failures.succeeded()
         self.summary.folders += 1
-        self.summary.files += await trio.to_thread.run_sync(self._files_in, folder.id)
+        files = await trio.to_thread.run_sync(self._files_in, folder.id)
+        self.summary.files += files
         return True
 
     def _files_in(self, folder: int) -> int:
@@ -242,25 +247,52 @@ class _Run:
 
     async def _divide(self, run: Unit) -> None:
         """List the top of the tree, until there are enough folders to work on side by side."""
-        wide: list[int] = []
+        units: list[int] = []
         level = [run.folder]
         for _ in range(DEEPEST_DIVISION):
-            if not level or len(level) + len(wide) >= self._jobs * UNITS_PER_JOB:
+            if not level or len(level) + len(units) >= self._jobs * UNITS_PER_JOB:
                 break
             below: list[int] = []
 
-            async def listed(folder: Node, below: list[int] = below) -> bool:
-                if not self._is_due(folder) or await self._list(folder):
+            async def divide(folder: Node, below: list[int] = below) -> bool:
+                if not self._is_due(folder) or await self._list_the_top(folder):
                     found = [node.id for node in self._cache.tree.folders(folder.id)]
-                    if len(found) > MOST_UNITS:
-                        wide.append(folder.id)
-                    else:
+                    if len(found) <= MOST_UNITS:
                         below += found
+                        return False
+                units.append(folder.id)
                 return False
 
-            await walk_folders(self._cache, level, due=lambda _: True, ask=listed, jobs=self._jobs)
+            await walk_folders(self._cache, level, due=lambda _: True, ask=divide, jobs=self._jobs)
             level = below
-        await self._scans.divide(run, wide + level)
+        await self._scans.divide(run, units + level)
+
+    async def _list_the_top(self, folder: Node) -> bool:
+        """List a folder; False: it is too large, or cannot be listed: try to read it with all below it."""
+        remote = self._engine.remote
+        if not isinstance(remote, Pager):
+            return await self._list(folder)
+        path = self._cache.tree.path(folder.id)
+        asked_at = time.time()
+        entries: list[Entry] = []
+        try:
+            where = self._engine.namespace.where(path)
+            async with reading(partial(remote.pages, path), None, self._schedule, where) as pages:
+                for _ in range(DIVIDED_PAGES):
+                    page = await pages.receive()
+                    entries += [entry for _, entry in page.files]
+                    if page.cursor is None:
+                        break
+                else:
+                    return False
+        except MirrorError as exc:
+            self._failed(folder, exc)
+            return False
+        self.summary.saw(await self._cache.tree.put_listing(folder.id, entries, validator=None, at=asked_at))
+        self.failures.succeeded()
+        self.summary.folders += 1
+        self.summary.files += sum(entry.kind is Kind.FILE for entry in entries)
+        return True
 
     async def _scan_all(self, remote: Scanner, run: Unit) -> None:
         send, receive = trio.open_memory_channel[Unit](0)
@@ -290,9 +322,12 @@ class _Run:
             await self._sweep(unit)
         except NotFound:
             pass  # it is gone; its parent's listing will tell
-        except MirrorError as exc:
+        except (OriginFailed, Stalled) as exc:
             self._failed(folder, exc)
             return
+        except MirrorError as exc:
+            log.info("%s is not read with all below it: %s", folder.name, exc)
+            return  # folder by folder it may be had, or what cannot be had is known
         self.failures.succeeded()
         await self._scans.end(unit)
 
@@ -313,7 +348,8 @@ class _Run:
     async def _read_from(self, remote: Scanner, path: str, unit: Unit) -> None:
         pages = Pages(unit)
         prefix = f"{path}/" if path else ""
-        async with _ahead(partial(_pages, remote, path, unit.cursor, self._schedule)) as ahead:
+        where = self._engine.namespace.where(path)
+        async with reading(partial(remote.scan, path), unit.cursor, self._schedule, where) as ahead:
             async for page in ahead:
                 files = [(_below(each, prefix), entry) for each, entry in page.files]
                 written = await self._scans.put_page(pages, files, page.cursor, last=page.cursor is None)
@@ -330,52 +366,7 @@ class _Run:
                 self.summary.saw(changes)
 
 
-@asynccontextmanager
-async def _ahead(
-    produce: Callable[[trio.MemorySendChannel[Page]], Awaitable[None]],
-) -> AsyncIterator[trio.MemoryReceiveChannel[Page]]:
-    """Ask for the next page while one is written."""
-    send, receive = trio.open_memory_channel[Page](PAGES_AHEAD)
-
-    async def run() -> None:
-        async with send:
-            await produce(send)
-
-    async with background() as nursery, receive:
-        nursery.start_soon(run)
-        yield receive
-
-
 def _below(path: str, prefix: str) -> str:
     if not path.startswith(prefix):
         raise ProtocolError(f"the listing of {prefix} has {path}, which is not in it")
     return path[len(prefix) :]
-
-
-async def _pages(
-    remote: Scanner, path: str, cursor: str | None, schedule: Schedule, send: trio.MemorySendChannel[Page]
-) -> None:
-    """Send every page of a folder from a cursor on; what fails for a moment is asked for again."""
-    attempts = Attempts(schedule)
-    begun = cursor is not None
-    while True:
-        try:
-            # A generator, though the protocol need not say so.
-            async with aclosing(cast("Any", remote.scan(path, cursor))) as pages:
-                async for page in pages:
-                    attempts.progressed()
-                    begun = True
-                    cursor = page.cursor
-                    await send.send(page)
-                    if cursor is None:
-                        return
-        except Transient as exc:
-            pause = attempts.failed(exc)
-            if pause is None:
-                raise OriginFailed(str(exc)) from exc
-            await trio.sleep(pause)
-            continue
-        if begun:
-            raise ProtocolError(f"the listing of {path or '/'} ends before its last page")
-        await send.send(Page((), None))
-        return

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+import trio
+
 from cache import Changes, Entry, Kind, Node, Tree
-from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, VersionChanged
+from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, Stalled, VersionChanged
 from mirror.flight import SingleFlight
 from mirror.health import OriginHealth
-from mirror.remotes.base import NotModified, Remote
+from mirror.paging import reading
+from mirror.remotes.base import NotModified, Pager, Remote
 from mirror.retry import Schedule, retrying
 
 log = logging.getLogger(__name__)
@@ -254,8 +257,11 @@ class Namespace:
         # A listing is as old as the moment it was asked for, not as the moment it arrived.
         asked_at = self._clock()
         try:
+            if isinstance(self._remote, Pager):
+                await self._list_by_pages(self._remote, folder, path, asked_at, schedule)
+                return
             ask = partial(self._remote.list, path, folder.listing_validator)
-            listing = await retrying(schedule, ask, self._where(path))
+            listing = await retrying(schedule, ask, self.where(path))
         except NotFound as exc:
             if folder.id == self.root.id:
                 # A source that is gone as a whole is more likely moved or misconfigured than empty.
@@ -266,22 +272,63 @@ class Namespace:
         if isinstance(listing, NotModified):
             await self._tree.confirm_listing(folder.id, asked_at)
             return
-        changes = await self._tree.put_listing(
-            folder.id, listing.entries, validator=listing.validator, at=asked_at
+        self._saw(
+            folder,
+            await self._tree.put_listing(
+                folder.id, listing.entries, validator=listing.validator, at=asked_at
+            ),
         )
+
+    async def _list_by_pages(
+        self, remote: Pager, folder: Node, path: str, at: float, schedule: Schedule
+    ) -> None:
+        """Put a listing into the index as it comes: at once if it is one page, else page by page."""
+        where = self.where(path)
+        async with reading(partial(remote.pages, path), None, schedule, where) as pages:
+            page = None
+            with trio.move_on_after(schedule.deadline):
+                page = await pages.receive()
+            if page is None:
+                raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")
+            entries = [entry for _, entry in page.files]
+            if page.cursor is None:
+                changes = await self._tree.put_listing(folder.id, entries, validator=None, at=at)
+                self._saw(folder, changes)
+                return
+            put_off: list[Entry] = []
+            put_off += await self._put_part(folder, entries, at)
+            async for page in pages:
+                put_off += await self._put_part(folder, [entry for _, entry in page.files], at)
+        after, is_over = 0, False
+        while not is_over:
+            look = await self._tree.sweep_parts(folder.id, after, at)
+            self._saw(folder, look.changes)
+            after, is_over = look.after, look.over
+        if put_off:
+            # Those at whose names there is no folder any more.
+            await self._put_part(folder, put_off, at)
+        await self._tree.end_parts(folder.id, at)
+
+    async def _put_part(self, folder: Node, entries: Sequence[Entry], at: float) -> Sequence[Entry]:
+        part = await self._tree.put_part(folder.id, entries, at)
+        self._saw(folder, part.changes)
+        return part.put_off
+
+    def _saw(self, folder: Node, changes: Changes) -> None:
         if folder.listed_at is None:
             # No absence was told of a folder that was never listed, but names may have been.
             changes = replace(changes, added=())
         if changes:
             self._on_change(changes)
 
-    def _where(self, path: str) -> str:
+    def where(self, path: str) -> str:
+        """The URL of a path, for messages."""
         return f"{self._remote.url.rstrip('/')}/{path}" if path else self._remote.url
 
     async def _stat(self, file: Node, schedule: Schedule) -> Node:
         path = self._tree.path(file.id)
         try:
-            entry = await retrying(schedule, partial(self._remote.stat, path), self._where(path))
+            entry = await retrying(schedule, partial(self._remote.stat, path), self.where(path))
         except NotFound:
             await self.gone(file)
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import httpx
 
@@ -50,7 +50,7 @@ class BucketRemote:
             raise Transient(f"{self.url}: {exc!r}") from exc
         if answer.status_code >= 500:
             raise Transient(f"{self.url}: {answer.status_code}")
-        root = ElementTree.fromstring(answer.content)  # noqa: S314 - our own server
+        root = ET.fromstring(answer.content)
         files = []
         for each in root.iter(f"{_NS}Contents"):
             path, modified, etag, size = (child.text or "" for child in list(each)[:4])
@@ -60,19 +60,25 @@ class BucketRemote:
 
     async def list(self, path: str, validator: str | None = None) -> Listing | NotModified:
         """One folder."""
-        prefix = f"{path}/" if path else ""
         entries: list[Entry] = []
-        cursor: str | None = None
+        async for page in self.pages(path):
+            entries += [entry for _, entry in page.files]
+        return Listing(entries)
+
+    async def pages(self, path: str, cursor: str | None = None) -> AsyncIterator[Page]:
+        """One folder, page by page."""
+        prefix = f"{path}/" if path else ""
+        first = cursor is None
         while True:
             more = {} if cursor is None else {"continuation-token": cursor}
             files, prefixes, cursor = await self._page(prefix=prefix, delimiter="/", **more)
-            entries += [entry for _, entry in files]
-            entries += [Entry(each[:-1].rpartition("/")[2], Kind.FOLDER) for each in prefixes]
+            if path and first and not files and not prefixes:
+                raise NotFound(path)
+            first = False
+            folders = [(each[:-1], Entry(each[:-1].rpartition("/")[2], Kind.FOLDER)) for each in prefixes]
+            yield Page([*files, *folders], cursor)
             if cursor is None:
-                break
-        if not entries and path:
-            raise NotFound(path)
-        return Listing(entries)
+                return
 
     async def scan(self, under: str = "", cursor: str | None = None) -> AsyncIterator[Page]:
         """All below a folder."""

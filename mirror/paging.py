@@ -43,7 +43,7 @@ async def reading(
         async with send:
             await _read(ask, cursor, schedule, where, send)
 
-    async with background() as nursery, receive:
+    async with receive, background() as nursery:
         nursery.start_soon(read)
         yield receive
 

@@ -381,7 +381,7 @@ async def test_a_folder_that_is_refused_is_said_and_the_next_run_begins_anew(
 
 async def test_an_origin_that_fails_is_given_up_and_the_next_run_goes_on(store: Store, home: Path) -> None:
     fill(store)
-    store.put(*(f"{letter}/file" for letter in "defghijklmnop"))
+    store.put(*(f"e{number}/file" for number in range(60)))
 
     def fail(under: str, number: int) -> None:
         if under > "c":

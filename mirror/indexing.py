@@ -279,7 +279,7 @@ class _Run:
             where = self._engine.namespace.where(path)
             async with reading(partial(remote.pages, path), None, self._schedule, where) as pages:
                 for _ in range(DIVIDED_PAGES):
-                    page = await pages.receive()
+                    page = await anext(pages)
                     entries += [entry for _, entry in page.files]
                     if page.cursor is None:
                         break

@@ -22,7 +22,14 @@ from typing import TypeVar
 import trio
 
 from cache import Changes, Entry, Kind, Node, Tree
-from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, Stalled, VersionChanged
+from mirror.errors import (
+    MirrorError,
+    NotAFolder,
+    NotFound,
+    OriginFailed,
+    Stalled,
+    VersionChanged,
+)
 from mirror.flight import SingleFlight
 from mirror.health import OriginHealth
 from mirror.paging import reading
@@ -287,7 +294,7 @@ class Namespace:
         async with reading(partial(remote.pages, path), None, schedule, where) as pages:
             page = None
             with trio.move_on_after(schedule.deadline):
-                page = await pages.receive()
+                page = await anext(pages)
             if page is None:
                 raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")
             entries = [entry for _, entry in page.files]
@@ -295,8 +302,7 @@ class Namespace:
                 changes = await self._tree.put_listing(folder.id, entries, validator=None, at=at)
                 self._saw(folder, changes)
                 return
-            put_off: list[Entry] = []
-            put_off += await self._put_part(folder, entries, at)
+            put_off = [*await self._put_part(folder, entries, at)]
             async for page in pages:
                 put_off += await self._put_part(folder, [entry for _, entry in page.files], at)
         after, is_over = 0, False

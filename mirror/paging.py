@@ -9,7 +9,7 @@ from typing import Any, cast
 import trio
 
 from mirror.background import background
-from mirror.errors import OriginFailed, ProtocolError, Transient
+from mirror.errors import MirrorError, OriginFailed, ProtocolError, Transient
 from mirror.remotes.base import Page
 from mirror.retry import Attempts, Schedule
 
@@ -20,32 +20,59 @@ Ask = Callable[[str | None], AsyncIterator[Page]]
 """Asks for the pages behind a cursor: `Scanner.scan` or `Pager.pages` of some folder."""
 
 
+class Pages:
+    """The pages behind a cursor, the last of which has none. To be read by one task."""
+
+    def __init__(self, receive: trio.MemoryReceiveChannel[Page], failures: list[MirrorError]) -> None:
+        self._receive = receive
+        self._failures = failures
+        self._ended = False
+
+    def __aiter__(self) -> Pages:
+        return self
+
+    async def __anext__(self) -> Page:
+        """The next page.
+
+        Raises:
+            OriginFailed: no try is left.
+            ProtocolError: the pages end before the last one.
+            MirrorError: what the origin says otherwise.
+        """
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            page = await self._receive.receive()
+        except trio.EndOfChannel:
+            # The error is not left to the nursery: there it would come beside one of the body.
+            raise self._failures[0] from None
+        self._ended = page.cursor is None
+        return page
+
+
 @asynccontextmanager
-async def reading(
-    ask: Ask, cursor: str | None, schedule: Schedule, where: str
-) -> AsyncIterator[trio.MemoryReceiveChannel[Page]]:
-    """Give the pages behind a cursor, the last of which has none.
+async def reading(ask: Ask, cursor: str | None, schedule: Schedule, where: str) -> AsyncIterator[Pages]:
+    """Read ahead what lies behind a cursor.
 
     Args:
         ask: asks the origin.
         cursor: of the page before; None: from the beginning.
         schedule: how often and for how long to try, without progress in between.
         where: what is asked for, for messages.
-
-    Raises:
-        OriginFailed: no try is left.
-        ProtocolError: the pages end before the last one.
-        MirrorError: what the origin says otherwise.
     """
     send, receive = trio.open_memory_channel[Page](AHEAD)
+    failures: list[MirrorError] = []
 
     async def read() -> None:
-        async with send:
-            await _read(ask, cursor, schedule, where, send)
+        with send:
+            try:
+                await _read(ask, cursor, schedule, where, send)
+            except MirrorError as exc:
+                failures.append(exc)
 
     async with receive, background() as nursery:
         nursery.start_soon(read)
-        yield receive
+        yield Pages(receive, failures)
 
 
 async def _read(

@@ -275,8 +275,8 @@ class _Run:
         path = self._cache.tree.path(folder.id)
         asked_at = time.time()
         entries: list[Entry] = []
+        where = self._engine.namespace.where(path)
         try:
-            where = self._engine.namespace.where(path)
             async with reading(partial(remote.pages, path), None, self._schedule, where) as pages:
                 for _ in range(DIVIDED_PAGES):
                     page = await anext(pages)

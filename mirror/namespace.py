@@ -32,8 +32,8 @@ from mirror.errors import (
 )
 from mirror.flight import SingleFlight
 from mirror.health import OriginHealth
-from mirror.paging import reading
-from mirror.remotes.base import NotModified, Pager, Remote
+from mirror.paging import Pages, reading
+from mirror.remotes.base import NotModified, Page, Pager, Remote
 from mirror.retry import Schedule, retrying
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Namespace:
         return self._fresh_at(self._folder(folder).listed_at)
 
     async def check_source(self) -> str | None:
-        """Ask the origin for the root's listing now.
+        """Ask the origin for the root's listing now; for its first page, where it has many.
 
         Returns:
             None, or a sentence: it cannot be asked, and what is cached is served.
@@ -157,10 +157,10 @@ class Namespace:
         """
         root = self.node(self.root.id)
         if root.listed_at is None and not self._tree.children(root.id, limit=1):
-            await self._list_once(root, self._schedule)
+            await self._list_once(root, self._schedule, whole=False)
             return None
         try:
-            await self._list_once(root, REVALIDATION)
+            await self._list_once(root, REVALIDATION, whole=False)
         except MirrorError as exc:
             self.health.failed(exc)
             return f"{exc}; serving what is cached"
@@ -256,16 +256,16 @@ class Namespace:
         self.health.answered()
         return answer
 
-    async def _list_once(self, folder: Node, schedule: Schedule) -> None:
-        await self._listing.run(folder.id, partial(self._list, folder, schedule))
+    async def _list_once(self, folder: Node, schedule: Schedule, *, whole: bool = True) -> None:
+        await self._listing.run(folder.id, partial(self._list, folder, schedule, whole))
 
-    async def _list(self, folder: Node, schedule: Schedule) -> None:
+    async def _list(self, folder: Node, schedule: Schedule, whole: bool) -> None:
         path = self._tree.path(folder.id)
         # A listing is as old as the moment it was asked for, not as the moment it arrived.
         asked_at = self._clock()
         try:
             if isinstance(self._remote, Pager):
-                await self._list_by_pages(self._remote, folder, path, asked_at, schedule)
+                await self._list_by_pages(self._remote, folder, path, asked_at, schedule, whole)
                 return
             ask = partial(self._remote.list, path, folder.listing_validator)
             listing = await retrying(schedule, ask, self.where(path))
@@ -287,20 +287,18 @@ class Namespace:
         )
 
     async def _list_by_pages(
-        self, remote: Pager, folder: Node, path: str, at: float, schedule: Schedule
+        self, remote: Pager, folder: Node, path: str, at: float, schedule: Schedule, whole: bool
     ) -> None:
         """Put a listing into the index as it comes: at once if it is one page, else page by page."""
         where = self.where(path)
         async with reading(partial(remote.pages, path), None, schedule, where) as pages:
-            page = None
-            with trio.move_on_after(schedule.deadline):
-                page = await anext(pages)
-            if page is None:
-                raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")
+            page = await _within(schedule, pages, where)
             entries = [entry for _, entry in page.files]
             if page.cursor is None:
                 changes = await self._tree.put_listing(folder.id, entries, validator=None, at=at)
                 self._saw(folder, changes)
+                return
+            if not whole:
                 return
             put_off = [*await self._put_part(folder, entries, at)]
             async for page in pages:
@@ -339,3 +337,10 @@ class Namespace:
             await self.gone(file)
             raise
         return await self.saw(file, entry)
+
+
+async def _within(schedule: Schedule, pages: Pages, where: str) -> Page:
+    """The first page, which comes within the deadline or not at all."""
+    with trio.move_on_after(schedule.deadline):
+        return await anext(pages)
+    raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")

@@ -5,7 +5,7 @@
 -- The index is kept in WAL mode. A change that must not be undone by a power cut (rows about bytes that
 -- are deleted) is committed with synchronous = FULL, everything else with NORMAL.
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 
 -- One version of one entry, also those that are past: what the kernel sees as an inode.
@@ -54,6 +54,8 @@ CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name) WHERE current = 1;
 CREATE UNIQUE INDEX nodes_by_cookie ON nodes (parent, entry) WHERE current = 1;
 -- Folders by the age of their listings, to go on with what an earlier process had promised of them.
 CREATE INDEX nodes_listed ON nodes (source, listed_at) WHERE listed_at IS NOT NULL;
+-- The folders in a folder, however many files are beside them.
+CREATE INDEX nodes_folders ON nodes (parent) WHERE kind = 2 AND current = 1;
 -- Earlier versions, to find one that comes back.
 CREATE INDEX nodes_past ON nodes (parent, name) WHERE current = 0;
 
@@ -184,4 +186,35 @@ CREATE TABLE recalls (
     -- it any more.
     bad      INTEGER NOT NULL CHECK (bad IN (0, 1)),
     asked_at REAL    NOT NULL
+) STRICT;
+
+
+-- Names that mean something else than before, for the kernels of all mounts: a process that serves one
+-- takes back what it told its kernel when another process learned of the change. Only the latest rows
+-- are kept; who finds a gap has missed some.
+CREATE TABLE news (
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Who wrote it, by a number of its own: it knows already.
+    author INTEGER NOT NULL,
+    -- A node that came to stand at its name or stands there no more; with whole = 1 a folder, in which
+    -- any name may have changed.
+    node   INTEGER NOT NULL,
+    whole  INTEGER NOT NULL CHECK (whole IN (0, 1))
+) STRICT;
+
+
+-- What is left to do of an index that is being made of a whole source (`mirror index`).
+CREATE TABLE scans (
+    -- The folder that is to be complete, with all below it.
+    folder   INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+    -- The folder that was asked for. Its own row stands for the whole run, and is the last to go.
+    run      INTEGER NOT NULL,
+    -- When the run began: what was seen since has nodes.checked_at after it, folders that are done have
+    -- nodes.listed_at. The same for all rows of a run.
+    began_at REAL    NOT NULL,
+    -- 0: to be listed folder by folder, or to be divided. 1: read as one row of pages. 2: all pages are read,
+    -- what they did not have goes. 3: divided, the rows of its parts are there.
+    state    INTEGER NOT NULL CHECK (state IN (0, 1, 2, 3)),
+    -- Of the last page that is in the index; NULL: none is.
+    cursor   TEXT
 ) STRICT;

@@ -22,7 +22,7 @@ from pathlib import Path
 from cache.layout import has_objects
 from cache.scripts import statements
 
-VERSION = 2
+VERSION = 3
 """Of the schema in ``schema.sql``."""
 
 BUSY_SECONDS = 30.0

@@ -24,4 +24,26 @@ def _to_2(db: Database) -> None:
         db.execute(statement)
 
 
-MIGRATIONS: Sequence[Callable[[Database], None]] = (_to_2,)
+def _to_3(db: Database) -> None:
+    """What processes tell each other of changed names, and indexing of whole sources."""
+    db.execute("CREATE INDEX nodes_folders ON nodes (parent) WHERE kind = 2 AND current = 1")
+    db.execute("""
+        CREATE TABLE news (
+            id     INTEGER PRIMARY KEY AUTOINCREMENT,
+            author INTEGER NOT NULL,
+            node   INTEGER NOT NULL,
+            whole  INTEGER NOT NULL CHECK (whole IN (0, 1))
+        ) STRICT
+    """)
+    db.execute("""
+        CREATE TABLE scans (
+            folder   INTEGER PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+            run      INTEGER NOT NULL,
+            began_at REAL    NOT NULL,
+            state    INTEGER NOT NULL CHECK (state IN (0, 1, 2, 3)),
+            cursor   TEXT
+        ) STRICT
+    """)
+
+
+MIGRATIONS: Sequence[Callable[[Database], None]] = (_to_2, _to_3)

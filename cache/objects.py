@@ -40,6 +40,7 @@ from cache.index import Reader
 from cache.lease import Lease
 from cache.model import Node
 from cache.names import Names, Paths, open_read, open_write, share, taken, trustworthy, unlink
+from cache.news import News
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.removal import Removal
@@ -96,6 +97,7 @@ class Hands:
     writer: Writer
     space: Space
     recalls: Recalls
+    news: News
     pins: Pins
     reserve: Reserve
 

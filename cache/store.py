@@ -15,11 +15,13 @@ from cache.errors import CacheError, CacheUnusable
 from cache.folder import make_folder
 from cache.index import Reader
 from cache.names import Names
+from cache.news import News
 from cache.objects import Hands, Objects
 from cache.opening import open_index
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.reserve import Reserve
+from cache.scan import Scans
 from cache.space import Space
 from cache.survey import Survey
 from cache.sweep import Sweep
@@ -40,6 +42,8 @@ class Cache:
         self.space = hands.space
         self.pins = hands.pins
         self.recalls = hands.recalls
+        self.news = hands.news
+        self.scans = Scans(hands.reader, hands.tree, hands.news.author)
         self.verification = Verification(objects, hands.recalls, hands.behind, hands.writer)
         self.survey = Survey(hands.tree_behind, hands.behind, hands.pins)
         self.sweep = Sweep(hands.names, hands.tree_behind, hands.behind, hands.writer, objects)
@@ -102,12 +106,14 @@ def start(path: Path, stack: ExitStack) -> tuple[Hands, Objects]:
         after_connections.callback(os.close, shared)
     writer = Writer(file, reserve.spend)
     stack.callback(writer.close)
-    tree_behind = Tree(behind, writer)
+    news = News(reader)
+    tree_behind = Tree(behind, writer, news.author)
     space = Space(path, reader, writer)
     stack.callback(space.close)
     hands = Hands(
         names=Names(path),
-        tree=Tree(reader, writer),
+        tree=Tree(reader, writer, news.author),
+        news=news,
         reader=reader,
         behind=behind,
         tree_behind=tree_behind,

@@ -10,13 +10,16 @@ The tree says nothing about freshness: it keeps the times by which its caller ju
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from cache import versions
+from cache import news, parts, versions
 from cache.errors import CacheFull
 from cache.index import Reader
-from cache.model import Changes, Entry, Node
+from cache.model import Changes, Entry, Kind, Node
+from cache.parts import Look, Part, Stamp
 from cache.versions import COLUMNS, node_of
 from cache.writer import Writer
 
@@ -26,6 +29,14 @@ _BY_ID = f"SELECT {COLUMNS} FROM nodes WHERE id = ?"  # noqa: S608
 _BY_NAME = f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND name = ? AND current = 1"  # noqa: S608
 _LISTING = (
     f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND entry > ? AND current = 1 ORDER BY entry LIMIT ?"  # noqa: S608
+)
+_FOLDERS = f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND kind = 2 AND current = 1"  # noqa: S608
+_ASKED_ABOUT = f"""
+    SELECT {COLUMNS} FROM nodes
+    WHERE parent = ? AND current = 1 AND kind = 1 AND listed_size = 0 AND checked_at IS NOT NULL
+"""  # noqa: S608
+_PAST_NAMES = (
+    "SELECT DISTINCT name FROM nodes WHERE parent = ? AND name > ? AND current = 0 ORDER BY name LIMIT ?"
 )
 _COUNT = "SELECT count(*) FROM nodes WHERE parent = ? AND current = 1"
 
@@ -37,9 +48,11 @@ async def _no_room() -> bool:
 class Tree:
     """The names of every source in one cache. All methods raise `CacheBroken` when the index fails."""
 
-    def __init__(self, reader: Reader, writer: Writer) -> None:
+    def __init__(self, reader: Reader, writer: Writer, author: int = 0) -> None:
+        """``author`` marks what this process tells others (`cache.news`)."""
         self._reader = reader
         self._writer = writer
+        self._author = author
         self.make_room: Callable[[], Awaitable[bool]] = _no_room
         """Evicts something when the index cannot grow; False: nothing may go."""
 
@@ -66,6 +79,18 @@ class Tree:
     def children(self, folder: int, after: int = 0, limit: int = 1000) -> list[Node]:
         """Current nodes of a folder by their ``entry``, those after ``after``; ``limit`` -1: all of them."""
         return [node_of(row) for row in self._reader.all(_LISTING, folder, after, limit)]
+
+    def folders(self, folder: int) -> list[Node]:
+        """The folders in a folder, however many files are beside them."""
+        return [node_of(row) for row in self._reader.all(_FOLDERS, folder)]
+
+    def asked_about(self, folder: int) -> list[Node]:
+        """Files of a folder that its listing does not vouch for, and that were asked about by themselves."""
+        return [node_of(row) for row in self._reader.all(_ASKED_ABOUT, folder)]
+
+    def past_names(self, folder: int, after: str = "", limit: int = 1000) -> list[str]:
+        """Names in a folder at which something else stood before; in order, those after ``after``."""
+        return [row[0] for row in self._reader.all(_PAST_NAMES, folder, after, limit)]
 
     def listed_since(self, source: int, when: float) -> list[int]:
         """Folders of a source that were listed after ``when`` (epoch seconds), the longest ago first."""
@@ -99,7 +124,7 @@ class Tree:
         known = self.child(0, url)
         if known is not None:
             return known
-        return await self._written(lambda db: versions.put_root(db, url))
+        return await self.written(lambda db: versions.put_root(db, url))
 
     async def put_listing(
         self, folder: int, entries: Sequence[Entry], *, validator: str | None, at: float
@@ -117,13 +142,56 @@ class Tree:
         """
 
         def work(db: sqlite3.Connection) -> Changes:
-            return versions.put_listing(db, folder, entries, validator, at)
+            known = versions.node_by_id(db, folder)
+            changes = versions.put_listing(db, folder, entries, validator, at)
+            # No absence was told of a folder that was never listed, but names may have been.
+            was_listed = known is not None and known.listed_at is not None
+            told = changes if was_listed else replace(changes, added=())
+            news.tell(db, self._author, folder, news.of(told))
+            return changes
 
-        return await self._written(work)
+        return await self.written(work)
+
+    async def put_part(self, folder: int, entries: Sequence[Entry], at: float) -> Part:
+        """Write some of the entries of a folder whose listing is being read (`cache.parts`).
+
+        Args:
+            folder: id of the folder; one that is gone stays as it is.
+            entries: some of its entries.
+            at: epoch seconds when the listing was asked for; the same for all parts.
+        """
+
+        def work(db: sqlite3.Connection) -> Part:
+            known = versions.node_by_id(db, folder)
+            if known is None or not known.current or known.kind is not Kind.FOLDER:
+                return Part(Changes())
+            stamp = Stamp(at, time.time())
+            part = parts.put(db, known, versions.place_of(db, folder), entries, stamp)
+            parts.tell(db, self._author, known, part.changes)
+            return part
+
+        return await self.written(work)
+
+    async def sweep_parts(self, folder: int, after: int, at: float) -> Look:
+        """When all parts are written: remove some of what they did not have, from a cookie on; 0 at first."""
+
+        def work(db: sqlite3.Connection) -> Look:
+            known = versions.node_by_id(db, folder)
+            if known is None or not known.current or known.kind is not Kind.FOLDER:
+                return Look(after, True, 0, Changes())
+            look = parts.sweep(db, folder, after, parts.LOOKED_AT, Stamp(at, time.time()))
+            parts.tell(db, self._author, known, look.changes)
+            return look
+
+        return await self.written(work)
+
+    async def end_parts(self, folder: int, at: float) -> None:
+        """When all of that is done: the folder counts as listed."""
+        await self.written(lambda db: parts.listed(db, folder, at))
 
     async def confirm_listing(self, folder: int, at: float) -> None:
         """Note that the origin says a folder's listing has not changed."""
-        await self._written(lambda db: versions.confirm_listing(db, folder, at))
+        await self.written(lambda db: versions.confirm_listing(db, folder, at))
 
     async def put_entry(self, parent: int, entry: Entry, at: float) -> Node:
         """Note what an answer about one name said (stat, or the headers of a GET).
@@ -134,13 +202,28 @@ class Tree:
         Raises:
             LookupError: there is no such folder.
         """
-        return await self._written(lambda db: versions.put_entry(db, parent, entry, at))
+
+        def work(db: sqlite3.Connection) -> Node:
+            old = versions.child(db, parent, entry.name)
+            node = versions.put_entry(db, parent, entry, at)
+            news.tell(db, self._author, parent, news.changed(old, node))
+            return node
+
+        return await self.written(work)
 
     async def remove(self, node: int) -> None:
         """Note that the origin says a name is gone; with a folder all below it goes."""
-        await self._written(lambda db: versions.remove(db, node))
 
-    async def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def work(db: sqlite3.Connection) -> None:
+            known = versions.node_by_id(db, node)
+            versions.remove(db, node)
+            if known is not None and known.current:
+                news.tell(db, self._author, known.parent, [node])
+
+        await self.written(work)
+
+    async def written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work in the writer's thread; where the index cannot grow, evict something and try again."""
         try:
             return await self._writer.run(work)
         except CacheFull:

@@ -9,8 +9,8 @@ version that comes back gets its old node, and with it the bytes that are still 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from cache.index import Row
@@ -140,7 +140,7 @@ def path_of(rows: Sequence[Row]) -> tuple[str, str]:
 def object_key(place: str, entry: Entry) -> bytes:
     """Name of the object of a version that is first known as ``entry``.
 
-    ``place`` is what `_place` says of the folder. Everything that was stated goes in: of two nodes
+    ``place`` is what `place_of` says of the folder. Everything that was stated goes in: of two nodes
     of one name, something stated differs, so no two nodes share an object.
     """
     version = f"{entry.size}\0{entry.mtime_ns}\0{entry.mtime_resolution_ns}\0{entry.validator}"
@@ -149,7 +149,7 @@ def object_key(place: str, entry: Entry) -> bytes:
 
 def put_root(db: sqlite3.Connection, url: str) -> Node:
     """The root of a source, made when it is new."""
-    known = _child(db, 0, url)
+    known = child(db, 0, url)
     if known is not None:
         return known
     id_ = free_id(db)
@@ -163,55 +163,98 @@ def put_listing(
 ) -> Changes:
     """Replace a folder's entries. A folder that is not current any more is left as it is.
 
-    Of entries of one name the first counts.
+    Of entries of one name the first counts, and a folder before a file.
     """
-    folder = _node(db, folder_id)
+    folder = node_by_id(db, folder_id)
     if folder is None or not folder.current or folder.kind is not Kind.FOLDER:
         return Changes()
     known = {node.name: node for node in _children(db, folder_id, current=True)}
-    past = _past(_children(db, folder_id, current=False))
-    place = _place(db, folder_id)
-    seen: set[str] = set()
-    retired: list[Node] = []
-    updated: list[Node] = []
-    inserted: list[Node] = []
-    added: list[Node] = []
-    changed: list[tuple[Node, Node]] = []
-    next_id = free_id(db)
-    for entry in entries:
-        if entry.name in seen:
-            continue
-        seen.add(entry.name)
-        old = known.get(entry.name)
-        if old is not None and same_version(old, entry):
-            node = _learned(old, entry, listed=True)
-            if node is not old:
-                updated.append(node)
-            continue
-        returning = _returning(past.get(entry.name, ()), entry, at, listed=True)
-        if returning is not None:
-            node = returning
-            updated.append(node)
-        else:
-            cookie = old.entry if old is not None else _cookie(past.get(entry.name, ()), next_id)
-            node = _new(next_id, cookie, folder, place, entry, at, listed=True)
-            inserted.append(node)
-            next_id += 1
-        if old is None:
-            added.append(node)
-        else:
-            retired.append(old)
-            changed.append((replace(old, current=False), node))
-    removed = [node for name, node in known.items() if name not in seen]
-    retired += removed
-    # First away with the old, for a name has one current version.
-    _retire(db, retired)
-    db.executemany(_UPDATE, map(_update_of, updated))
-    db.executemany(_INSERT, map(_row_of, inserted))
+    past = past_of(_children(db, folder_id, current=False))
+    merged = merge(known, past, of_one_name(entries), folder, place_of(db, folder_id), free_id(db), at)
+    removed = [node for name, node in known.items() if name not in merged.seen]
+    write(db, merged, removed)
     db.execute(
         "UPDATE nodes SET listed_at = ?, listing_validator = ? WHERE id = ?", (at, validator, folder_id)
     )
-    return Changes(added, changed, [replace(node, current=False) for node in removed])
+    return Changes(merged.added, merged.changed, [replace(node, current=False) for node in removed])
+
+
+def of_one_name(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Entries without the files at whose names a folder stands as well: what is in it must be reached."""
+    folders = {entry.name for entry in entries if entry.kind is Kind.FOLDER}
+    if not folders:
+        return entries
+    return [entry for entry in entries if entry.kind is Kind.FOLDER or entry.name not in folders]
+
+
+@dataclass(slots=True)
+class Merged:
+    """What becomes of the names of one folder when some entries of it are seen."""
+
+    seen: set[str] = field(default_factory=set)
+    retired: list[Node] = field(default_factory=list)
+    updated: list[Node] = field(default_factory=list)
+    inserted: list[Node] = field(default_factory=list)
+    added: list[Node] = field(default_factory=list)
+    changed: list[tuple[Node, Node]] = field(default_factory=list)
+
+
+def merge(
+    known: Mapping[str, Node],
+    past: Mapping[str, Sequence[Node]],
+    entries: Iterable[Entry],
+    folder: Node,
+    place: str,
+    next_id: int,
+    at: float,
+    stamped: Callable[[Node], Node] = lambda node: node,
+) -> Merged:
+    """Decide which nodes stand for entries; nothing is written.
+
+    Args:
+        known: current nodes by name, at least those of the entries' names.
+        past: earlier versions of the same names, the latest first.
+        entries: what was seen; of several of one name the first counts.
+        folder: the folder that they are in.
+        place: what `place_of` says of it.
+        next_id: the id of the first node that is new.
+        at: epoch seconds when the origin was asked.
+        stamped: what becomes of a node that stays, beside what it learns.
+    """
+    merged = Merged()
+    for entry in entries:
+        if entry.name in merged.seen:
+            continue
+        merged.seen.add(entry.name)
+        old = known.get(entry.name)
+        if old is not None and same_version(old, entry):
+            node = stamped(_learned(old, entry, listed=True))
+            if node is not old:
+                merged.updated.append(node)
+            continue
+        returning = _returning(past.get(entry.name, ()), entry, at, listed=True)
+        if returning is not None:
+            node = stamped(returning)
+            merged.updated.append(node)
+        else:
+            cookie = old.entry if old is not None else _cookie(past.get(entry.name, ()), next_id)
+            node = stamped(_new(next_id, cookie, folder, place, entry, at, listed=True))
+            merged.inserted.append(node)
+            next_id += 1
+        if old is None:
+            merged.added.append(node)
+        else:
+            merged.retired.append(old)
+            merged.changed.append((replace(old, current=False), node))
+    return merged
+
+
+def write(db: sqlite3.Connection, merged: Merged, removed: Sequence[Node] = ()) -> None:
+    """Write what `merge` decided, and that other nodes are gone."""
+    # First away with the old, for a name has one current version.
+    retire(db, [*merged.retired, *removed])
+    db.executemany(_UPDATE, map(_update_of, merged.updated))
+    db.executemany(_INSERT, map(_row_of, merged.inserted))
 
 
 def confirm_listing(db: sqlite3.Connection, folder: int, at: float) -> None:
@@ -225,34 +268,34 @@ def put_entry(db: sqlite3.Connection, parent: int, entry: Entry, at: float) -> N
     Raises:
         LookupError: there is no such folder.
     """
-    old = _child(db, parent, entry.name)
+    old = child(db, parent, entry.name)
     if old is not None and same_version(old, entry):
         node = replace(_learned(old, entry, listed=False), checked_at=at)
         db.execute(_UPDATE, _update_of(node))
         return node
-    folder = _node(db, parent)
+    folder = node_by_id(db, parent)
     if folder is None or folder.kind is not Kind.FOLDER:
         raise LookupError(f"node {parent} is no folder")
     sql = f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND name = ? AND current = 0 ORDER BY id DESC"  # noqa: S608
     past = [node_of(row) for row in db.execute(sql, (parent, entry.name))]
     if old is not None:
-        _retire(db, [old])
+        retire(db, [old])
     returning = _returning(past, entry, at, listed=False)
     if returning is not None:
         db.execute(_UPDATE, _update_of(returning))
         return returning
     id_ = free_id(db)
     cookie = old.entry if old is not None else _cookie(past, id_)
-    node = _new(id_, cookie, folder, _place(db, parent), entry, at, listed=False)
+    node = _new(id_, cookie, folder, place_of(db, parent), entry, at, listed=False)
     db.execute(_INSERT, _row_of(node))
     return node
 
 
 def remove(db: sqlite3.Connection, id_: int) -> None:
     """Note that a node is gone from its name, and with a folder all below it."""
-    node = _node(db, id_)
+    node = node_by_id(db, id_)
     if node is not None and node.current:
-        _retire(db, [node])
+        retire(db, [node])
 
 
 def renew(db: sqlite3.Connection, id_: int) -> Node | None:
@@ -260,10 +303,10 @@ def renew(db: sqlite3.Connection, id_: int) -> Node | None:
 
     Its object has another name: that of the old one may still be in use.
     """
-    old = _node(db, id_)
+    old = node_by_id(db, id_)
     if old is None or not old.current or old.kind is not Kind.FILE:
         return None
-    _retire(db, [old])
+    retire(db, [old])
     new = free_id(db)
     node = replace(old, id=new, key=sha256(old.key + new.to_bytes(8, "little")).digest()[:20])
     db.execute(_INSERT, _row_of(node))
@@ -273,12 +316,14 @@ def renew(db: sqlite3.Connection, id_: int) -> Node | None:
 # -- rows ----------------------------------------------------------------------------------------
 
 
-def _node(db: sqlite3.Connection, id_: int) -> Node | None:
+def node_by_id(db: sqlite3.Connection, id_: int) -> Node | None:
+    """The node of an id."""
     row = db.execute(f"SELECT {COLUMNS} FROM nodes WHERE id = ?", (id_,)).fetchone()  # noqa: S608
     return None if row is None else node_of(row)
 
 
-def _child(db: sqlite3.Connection, parent: int, name: str) -> Node | None:
+def child(db: sqlite3.Connection, parent: int, name: str) -> Node | None:
+    """The current node of a name."""
     sql = f"SELECT {COLUMNS} FROM nodes WHERE parent = ? AND name = ? AND current = 1"  # noqa: S608
     row = db.execute(sql, (parent, name)).fetchone()
     return None if row is None else node_of(row)
@@ -291,7 +336,7 @@ def _children(db: sqlite3.Connection, folder: int, *, current: bool) -> list[Nod
     return [node_of(row) for row in rows]
 
 
-def _past(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+def past_of(nodes: Iterable[Node]) -> dict[str, list[Node]]:
     """Earlier versions by name, the latest first."""
     past: dict[str, list[Node]] = {}
     for node in sorted(nodes, key=lambda node: -node.id):
@@ -305,7 +350,7 @@ def free_id(db: sqlite3.Connection) -> int:
     return 1 if row is None else row[0] + 1
 
 
-def _place(db: sqlite3.Connection, folder: int) -> str:
+def place_of(db: sqlite3.Connection, folder: int) -> str:
     """What the names of a folder's objects begin with, before they are digested."""
     source, path = path_of(db.execute(PATH, (folder,)).fetchall())
     return f"{source}\0{path}/" if path else f"{source}\0"
@@ -324,7 +369,8 @@ def _update_of(node: Node) -> Row:
     )
 
 
-def _retire(db: sqlite3.Connection, nodes: Sequence[Node]) -> None:
+def retire(db: sqlite3.Connection, nodes: Sequence[Node]) -> None:
+    """Let nodes stand at their names no more; with folders all below them."""
     files = [(node.id,) for node in nodes if node.kind is Kind.FILE]
     folders = [(node.id,) for node in nodes if node.kind is Kind.FOLDER]
     db.executemany(_GOES_FIRST, files)

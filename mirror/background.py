@@ -7,8 +7,8 @@ of the body comes out as itself, so that callers can tell `AccessDenied` from `S
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -16,12 +16,26 @@ import trio
 @asynccontextmanager
 async def background() -> AsyncIterator[trio.Nursery]:
     """A nursery that is cancelled when the body ends; a sole exception leaves it bare."""
-    try:
+    with _bare():
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
             finally:
                 nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose tasks are waited for; a sole exception leaves it bare."""
+    with _bare():
+        async with trio.open_nursery() as nursery:
+            yield nursery
+
+
+@contextmanager
+def _bare() -> Iterator[None]:
+    try:
+        yield
     except BaseExceptionGroup as group:
         sole: BaseException = group
         while isinstance(sole, BaseExceptionGroup) and len(sole.exceptions) == 1:

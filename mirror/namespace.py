@@ -14,16 +14,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+import trio
+
 from cache import Changes, Entry, Kind, Node, Tree
-from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, VersionChanged
+from mirror.errors import (
+    MirrorError,
+    NotAFolder,
+    NotFound,
+    OriginFailed,
+    Stalled,
+    VersionChanged,
+)
 from mirror.flight import SingleFlight
 from mirror.health import OriginHealth
-from mirror.remotes.base import NotModified, Remote
+from mirror.paging import Pages, reading
+from mirror.remotes.base import NotModified, Page, Pager, Remote
 from mirror.retry import Schedule, retrying
 
 log = logging.getLogger(__name__)
@@ -119,12 +129,25 @@ class Namespace:
         await self._revalidated(node.listed_at is not None, partial(self._list_once, node))
         return self._folder(folder)
 
+    async def relist(self, folder: int) -> None:
+        """List a folder now, whatever the TTL; nothing that is cached stands in for an answer.
+
+        Raises:
+            NotAFolder: it is a file.
+            NotFound: it is gone.
+            MirrorError: the origin cannot be asked.
+        """
+        node = self.node(folder)
+        if node.kind is not Kind.FOLDER:
+            raise NotAFolder(node.name)
+        await self._list_once(node, self._schedule)
+
     def is_fresh(self, folder: int) -> bool:
         """Whether a folder's listing is within the TTL."""
         return self._fresh_at(self._folder(folder).listed_at)
 
     async def check_source(self) -> str | None:
-        """Ask the origin for the root's listing now.
+        """Ask the origin for the root's listing now; for its first page, where it has many.
 
         Returns:
             None, or a sentence: it cannot be asked, and what is cached is served.
@@ -134,10 +157,10 @@ class Namespace:
         """
         root = self.node(self.root.id)
         if root.listed_at is None and not self._tree.children(root.id, limit=1):
-            await self._list_once(root, self._schedule)
+            await self._list_once(root, self._schedule, whole=False)
             return None
         try:
-            await self._list_once(root, REVALIDATION)
+            await self._list_once(root, REVALIDATION, whole=False)
         except MirrorError as exc:
             self.health.failed(exc)
             return f"{exc}; serving what is cached"
@@ -150,6 +173,10 @@ class Namespace:
     def children(self, folder: int, after: int = 0, limit: int = 1000) -> list[Node]:
         """Entries of a listed folder in a lasting order; ``after`` is a node's ``entry``."""
         return self._tree.children(folder, after, limit)
+
+    def past_names(self, folder: int, after: str = "") -> list[str]:
+        """Names in a folder at which something else stood before, in order; those after ``after``."""
+        return self._tree.past_names(folder, after)
 
     async def fresh(self, node: Node) -> Node:
         """The current node of the same name, checked with the origin where the TTL asks for it."""
@@ -229,16 +256,19 @@ class Namespace:
         self.health.answered()
         return answer
 
-    async def _list_once(self, folder: Node, schedule: Schedule) -> None:
-        await self._listing.run(folder.id, partial(self._list, folder, schedule))
+    async def _list_once(self, folder: Node, schedule: Schedule, *, whole: bool = True) -> None:
+        await self._listing.run(folder.id, partial(self._list, folder, schedule, whole))
 
-    async def _list(self, folder: Node, schedule: Schedule) -> None:
+    async def _list(self, folder: Node, schedule: Schedule, whole: bool) -> None:
         path = self._tree.path(folder.id)
         # A listing is as old as the moment it was asked for, not as the moment it arrived.
         asked_at = self._clock()
         try:
+            if isinstance(self._remote, Pager):
+                await self._list_by_pages(self._remote, folder, path, asked_at, schedule, whole)
+                return
             ask = partial(self._remote.list, path, folder.listing_validator)
-            listing = await retrying(schedule, ask, self._where(path))
+            listing = await retrying(schedule, ask, self.where(path))
         except NotFound as exc:
             if folder.id == self.root.id:
                 # A source that is gone as a whole is more likely moved or misconfigured than empty.
@@ -249,23 +279,68 @@ class Namespace:
         if isinstance(listing, NotModified):
             await self._tree.confirm_listing(folder.id, asked_at)
             return
-        changes = await self._tree.put_listing(
-            folder.id, listing.entries, validator=listing.validator, at=asked_at
+        self._saw(
+            folder,
+            await self._tree.put_listing(
+                folder.id, listing.entries, validator=listing.validator, at=asked_at
+            ),
         )
+
+    async def _list_by_pages(
+        self, remote: Pager, folder: Node, path: str, at: float, schedule: Schedule, whole: bool
+    ) -> None:
+        """Put a listing into the index as it comes: at once if it is one page, else page by page."""
+        where = self.where(path)
+        async with reading(partial(remote.pages, path), None, schedule, where) as pages:
+            page = await _within(schedule, pages, where)
+            entries = [entry for _, entry in page.files]
+            if page.cursor is None:
+                changes = await self._tree.put_listing(folder.id, entries, validator=None, at=at)
+                self._saw(folder, changes)
+                return
+            if not whole:
+                return
+            put_off = [*await self._put_part(folder, entries, at)]
+            async for page in pages:
+                put_off += await self._put_part(folder, [entry for _, entry in page.files], at)
+        after, is_over = 0, False
+        while not is_over:
+            look = await self._tree.sweep_parts(folder.id, after, at)
+            self._saw(folder, look.changes)
+            after, is_over = look.after, look.over
+        if put_off:
+            # Those at whose names there is no folder any more.
+            await self._put_part(folder, put_off, at)
+        await self._tree.end_parts(folder.id, at)
+
+    async def _put_part(self, folder: Node, entries: Sequence[Entry], at: float) -> Sequence[Entry]:
+        part = await self._tree.put_part(folder.id, entries, at)
+        self._saw(folder, part.changes)
+        return part.put_off
+
+    def _saw(self, folder: Node, changes: Changes) -> None:
         if folder.listed_at is None:
             # No absence was told of a folder that was never listed, but names may have been.
             changes = replace(changes, added=())
         if changes:
             self._on_change(changes)
 
-    def _where(self, path: str) -> str:
+    def where(self, path: str) -> str:
+        """The URL of a path, for messages."""
         return f"{self._remote.url.rstrip('/')}/{path}" if path else self._remote.url
 
     async def _stat(self, file: Node, schedule: Schedule) -> Node:
         path = self._tree.path(file.id)
         try:
-            entry = await retrying(schedule, partial(self._remote.stat, path), self._where(path))
+            entry = await retrying(schedule, partial(self._remote.stat, path), self.where(path))
         except NotFound:
             await self.gone(file)
             raise
         return await self.saw(file, entry)
+
+
+async def _within(schedule: Schedule, pages: Pages, where: str) -> Page:
+    """The first page, which comes within the deadline or not at all."""
+    with trio.move_on_after(schedule.deadline):
+        return await anext(pages)
+    raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")

@@ -21,11 +21,13 @@ from mirror.cli.du import du
 from mirror.cli.evict import evict
 from mirror.cli.fsck import fsck
 from mirror.cli.gc import gc
+from mirror.cli.index import index
 from mirror.cli.ls import ls
 from mirror.cli.manifest import manifest
 from mirror.cli.mount import mount
 from mirror.cli.pin import pin
 from mirror.cli.pins import pins
+from mirror.cli.refresh import refresh
 from mirror.cli.status import status
 from mirror.cli.unmount import unmount
 from mirror.cli.unpin import unpin
@@ -81,6 +83,8 @@ for command in (
     mount,
     unmount,
     warm,
+    index,
+    refresh,
     manifest,
     ls,
     du,

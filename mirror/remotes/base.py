@@ -19,7 +19,18 @@ from typing import Protocol, runtime_checkable
 from cache import Entry, Kind
 from cache.digests import Digest
 
-__all__ = ["Addressed", "Entry", "Kind", "Listing", "NotModified", "Page", "Part", "Remote", "Scanner"]
+__all__ = [
+    "Addressed",
+    "Entry",
+    "Kind",
+    "Listing",
+    "NotModified",
+    "Page",
+    "Pager",
+    "Part",
+    "Remote",
+    "Scanner",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,7 @@ class Page:
     """Some of the files below a folder, with their paths relative to the source."""
 
     files: Sequence[tuple[str, Entry]]
+    """A folder is among them only where the origin knows of it by itself, so that it may be empty."""
     cursor: str | None
     """What `Scanner.scan` goes on behind this page with, also in another process; None: it was the last."""
 
@@ -133,6 +145,24 @@ class Scanner(Protocol):
 
         Args:
             under: a folder; ``""``: the whole source. One that does not exist has no files.
+            cursor: of the page to go on behind; None: from the beginning.
+
+        Raises as `Remote.list` does. Asking again after a `Transient` failure is the caller's, with the
+        cursor of the last page.
+        """
+
+
+@runtime_checkable
+class Pager(Protocol):
+    """A remote that can list a folder page by page: a million files need never be in memory at once."""
+
+    def pages(self, path: str, cursor: str | None = None) -> AsyncIterator[Page]:
+        """The files and folders in one folder, as `Remote.list` has them all at once.
+
+        A name that is a file and a folder may come as both, in any order; the folder counts.
+
+        Args:
+            path: of the folder.
             cursor: of the page to go on behind; None: from the beginning.
 
         Raises as `Remote.list` does. Asking again after a `Transient` failure is the caller's, with the

@@ -10,11 +10,13 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
+from typing import cast
 
 import pyfuse3
 import trio
 
-from cache import Changes, Node
+from cache import CacheError, Changes, Node
 from mirror.keeper.control import Registrar, Yields
 from mirror.namespace import Namespace
 
@@ -24,14 +26,27 @@ BATCH = 512
 """Notifications sent in one visit to a thread."""
 
 
+class _Special(Enum):
+    ALL = 1
+    """All names of the folder."""
+    MARK = 2
+    """Nothing: the number is that of a piece of news."""
+
+
+_ALL, _MARK = _Special.ALL, _Special.MARK
+_Notice = tuple[int, bytes | _Special | None]
+"""Folder and name; a file and None: its pages; or a number that a `_Special` is about."""
+
+
 class Kernel:
     """The kernel's side of one mount, as far as the worker may reach it."""
 
     def __init__(self, registrar: Registrar) -> None:
         self._registrar = registrar
         self._yields = Yields(registrar)
-        self._queue: deque[tuple[int, bytes | None]] = deque()
-        """Folder and name, or a file and None: its pages."""
+        self._queue: deque[_Notice] = deque()
+        self.told = 0
+        """Id of the last piece of news (`cache.news`) that the kernel knows of, with all before."""
         self._wake = trio.Event()
         self.namespace: Namespace | None = None
         """Set once the source is open; nothing was told to the kernel before."""
@@ -58,17 +73,15 @@ class Kernel:
 
     def forget_pages(self, node: Node) -> None:
         """Take back the bytes of a file that readers got through the page cache."""
-        self._queue.append((node.id, None))
-        self._wake.set()
+        self._put(node.id, None)
 
     def forget_folder(self, folder: int) -> None:
-        """Take back every name in a folder."""
-        assert self.namespace is not None, "folders are watched only while serving"
-        after = 0
-        while nodes := self.namespace.children(folder, after):
-            for node in nodes:
-                self._forget(node.parent, node.name)
-            after = nodes[-1].entry
+        """Take back every name in a folder, also those that are gone."""
+        self._put(folder, _ALL)
+
+    def mark(self, news: int) -> None:
+        """Note in `told` when all that was asked for before has been done."""
+        self._put(news, _MARK)
 
     def retire_all(self, nodes: Iterable[int]) -> None:
         """Take back the backing files of nodes whose objects are gone."""
@@ -80,9 +93,14 @@ class Kernel:
         self.retire_all([node.id])
 
     def _forget(self, folder: int, name: str) -> None:
+        self._put(self._inode(folder), name.encode())
+
+    def _inode(self, folder: int) -> int:
         is_root = self.namespace is not None and folder == self.namespace.root.id
-        inode = pyfuse3.ROOT_INODE if is_root else folder
-        self._queue.append((inode, name.encode()))
+        return pyfuse3.ROOT_INODE if is_root else folder
+
+    def _put(self, number: int, what: bytes | _Special | None) -> None:
+        self._queue.append((number, what))
         self._wake.set()
 
     async def run(self) -> None:
@@ -91,8 +109,33 @@ class Kernel:
             await self._wake.wait()
             self._wake = trio.Event()
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                await trio.to_thread.run_sync(_send, batch)
+                number, what = self._queue[0]
+                if what is _ALL:
+                    await self._send_all(number)
+                    self._queue.popleft()
+                elif what is _MARK:
+                    self.told = number
+                    self._queue.popleft()
+                else:
+                    batch: list[_Notice] = []
+                    while self._queue and len(batch) < BATCH and not isinstance(self._queue[0][1], _Special):
+                        batch.append(self._queue.popleft())
+                    await trio.to_thread.run_sync(_send, batch)
+
+    async def _send_all(self, folder: int) -> None:
+        """Some names at a time: there may be a million of them."""
+        assert self.namespace is not None, "folders are watched only while serving"
+        inode = self._inode(folder)
+        after, name = 0, ""
+        try:
+            while nodes := self.namespace.children(folder, after, BATCH):
+                await trio.to_thread.run_sync(_send, [(inode, node.name.encode()) for node in nodes])
+                after = nodes[-1].entry
+            while names := self.namespace.past_names(folder, name):
+                await trio.to_thread.run_sync(_send, [(inode, each.encode()) for each in names])
+                name = names[-1]
+        except CacheError as exc:
+            log.warning("names in folder %d are not taken back: %s", folder, exc)
 
 
 @contextmanager
@@ -103,13 +146,13 @@ def _keeper_may_be_gone() -> Iterator[None]:
         log.info("the keeper does not take registrations any more: %s", exc)
 
 
-def _send(batch: list[tuple[int, bytes | None]]) -> None:
+def _send(batch: Sequence[_Notice]) -> None:
     for number, name in batch:
         inode = pyfuse3.InodeT(number)
         try:
             if name is None:
                 pyfuse3.invalidate_inode(inode)
             else:
-                pyfuse3.invalidate_entry(inode, pyfuse3.FileNameT(name))
+                pyfuse3.invalidate_entry(inode, pyfuse3.FileNameT(cast("bytes", name)))
         except OSError as exc:  # the kernel does not know it
             log.debug("forget %d/%r: %s", number, name, exc)

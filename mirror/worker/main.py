@@ -41,6 +41,7 @@ from mirror.keeper.privileges import drop_all
 from mirror.limits import raise_descriptor_limit
 from mirror.traffic import Traffic
 from mirror.verify import scrub
+from mirror.worker.hearing import Hearing
 from mirror.worker.housekeeping import PinnedFiles, keep_house, say_served
 from mirror.worker.kernel import Kernel
 from mirror.worker.references import ByReference
@@ -114,6 +115,11 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         ) as engine,
         background() as nursery,
     ):
+        news = engine.cache.news
+        if generation == 0:
+            news.skip()
+        else:
+            news.rewind()
         await nursery.start(say_served, engine.cache)
         if generation == 0:
             await apply_limits(engine.cache, config.cache_size, config.min_free)
@@ -141,6 +147,8 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
         nursery.start_soon(watch.run)
         nursery.start_soon(kernel.run)
+        hearing = Hearing(engine.cache, engine.namespace.root.id, kernel, changed, watch.take_all_back)
+        nursery.start_soon(hearing.run)
         if config.scrub != float("inf"):
             nursery.start_soon(scrub, engine, config.scrub)
 
@@ -152,7 +160,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         nursery.start_soon(pinned.run, engine)
         supervisor.prepared(warning)
         with trio.CancelScope() as serving:
-            nursery.start_soon(_answer, supervisor, engine, filesystem, serving, opened)
+            nursery.start_soon(_answer, supervisor, engine, filesystem, kernel, serving, opened)
             try:
                 await pyfuse3.main(max_tasks=TASKS)
             finally:
@@ -175,6 +183,7 @@ async def _answer(
     supervisor: WorkerEnd,
     engine: Engine,
     filesystem: FileSystem,
+    kernel: Kernel,
     serving: trio.CancelScope,
     opened: Callable[[Opens], None],
 ) -> None:
@@ -183,7 +192,7 @@ async def _answer(
         await trio.lowlevel.wait_readable(supervisor.fileno())
         match supervisor.receive():
             case Request.STATS:
-                supervisor.stats(json.dumps(_stats(engine, filesystem)))
+                supervisor.stats(json.dumps(_stats(engine, filesystem, kernel)))
             case Opens() as opens:
                 opened(opens)
             case Request.QUIT:
@@ -192,7 +201,7 @@ async def _answer(
                 return
 
 
-def _stats(engine: Engine, filesystem: FileSystem) -> dict[str, int | bool | None]:
+def _stats(engine: Engine, filesystem: FileSystem, kernel: Kernel) -> dict[str, int | bool | None]:
     """Counters of this worker since it started, as `mirror status` shows them."""
     counters: dict[str, int | bool | None] = asdict(filesystem.counters) | asdict(engine.fetcher.counters)
     counters["bytes_fetched"] = engine.fetcher.bytes_fetched
@@ -201,5 +210,6 @@ def _stats(engine: Engine, filesystem: FileSystem) -> dict[str, int | bool | Non
     counters["bwlimit"] = PROCESS.rate
     counters["fills_running"] = engine.fetcher.running
     counters["evicted"] = engine.cache.objects.eviction.evicted
+    counters["news"] = kernel.told
     counters["origin_down"] = engine.namespace.health.down
     return counters

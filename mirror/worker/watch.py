@@ -55,6 +55,11 @@ class Watch:
         self._used[folder] = trio.current_time()
         self._used.move_to_end(folder)
 
+    def take_all_back(self) -> None:
+        """Anything may have changed: every folder lapses."""
+        for folder in list(self._used):
+            self._lapse(folder)
+
     async def run(self) -> None:
         """Refresh and lapse for as long as the mount lives; returns at once for an endless TTL."""
         if self._ttl == float("inf"):

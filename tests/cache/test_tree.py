@@ -181,10 +181,16 @@ async def test_the_name_of_an_object_is_fixed_before_more_is_learned(home: Path,
 async def test_of_two_entries_with_one_name_the_first_counts(cache: Cache) -> None:
     root = await cache.tree.root(URL)
     for at in (1.0, 2.0):
-        await cache.tree.put_listing(
-            root.id, [file("a", 1), folder("a"), file("a", 2)], validator=None, at=at
-        )
+        await cache.tree.put_listing(root.id, [file("a", 1), file("a", 2)], validator=None, at=at)
         assert [node.size for node in cache.tree.children(root.id)] == [1]
+
+
+async def test_of_a_file_and_a_folder_with_one_name_the_folder_counts(cache: Cache) -> None:
+    """An object store may have both; what is in the folder could not be reached beside the file."""
+    root = await cache.tree.root(URL)
+    for entries in ([file("a", 1), folder("a")], [folder("a"), file("a", 1)]):
+        await cache.tree.put_listing(root.id, entries, validator=None, at=1.0)
+        assert [node.kind.name for node in cache.tree.children(root.id)] == ["FOLDER"]
 
 
 async def test_an_answer_about_a_new_name_makes_it_known(cache: Cache) -> None:

@@ -109,6 +109,8 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
             kernel=kernel.let_go,
             verify=config.verify is VerifyMode.OPEN,
+            fetch=config.fetch,
+            whole_up_to=config.open_wait_bytes,
             traffic=Traffic(config.max_connections, config.bwlimit),
         ) as engine,
         background() as nursery,

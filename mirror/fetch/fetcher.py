@@ -195,7 +195,13 @@ class Fetcher:
             MirrorError: it cannot be fetched.
         """
         if not await self.complete(node):
-            await self.start(node, priority).whole(priority)
+            await self.missing(node, priority)
+
+    async def missing(self, node: Node, priority: Priority) -> bool:
+        """`whole`, for a file that was not complete a moment ago; True: another process had it first."""
+        fill = self.start(node, priority)
+        await fill.whole(priority)
+        return fill.followed
 
     async def read(self, node: Node, offset: int, size: int) -> bytes | bytearray:
         """Up to ``size`` bytes at ``offset``: fewer only at the end of the file.

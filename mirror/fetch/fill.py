@@ -92,6 +92,8 @@ class Fill:
         self.fetched = 0
         """Bytes that came over the network."""
         self.hedges = Hedges()
+        self.followed = False
+        """Another process was seen to fill it."""
         self.served = False
         """Readers were told that bytes are there before all were."""
         self._path = path
@@ -276,6 +278,7 @@ class Fill:
                 await self._finish(fd)
                 return False
             self._present = state.extents
+            self.followed = True
             self._enter(FillState.FOLLOWING)
             await trio.sleep(pause)
             pause = min(2 * pause, FOLLOW_INTERVAL)

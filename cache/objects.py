@@ -143,6 +143,8 @@ class Objects:
         row = rows.get(self._reader, node.id)
         if row is not None and row.sealed:
             return _complete(row.size or 0)
+        if row is None and not os.path.lexists(self._names.of(node.key).final):
+            return ObjectState(False, Extents())  # of most files that are fetched: one look into the index
         fd, _ = self.examine(node, given_out=False)
         if fd is not None:
             size = os.fstat(fd).st_size

@@ -20,6 +20,17 @@ class OpenMode(StrEnum):
     """Never wait."""
 
 
+class FetchMode(StrEnum):
+    """How much of a large file is fetched when some of it is read."""
+
+    AUTO = "auto"
+    """What is read, until a tenth of it was or a reader goes forward; then all of it."""
+    WHOLE = "whole"
+    """All of it."""
+    TOUCHED = "touched"
+    """What is read, and what follows it where a reader goes forward."""
+
+
 class VerifyMode(StrEnum):
     """When a complete object is compared with its checksums before the kernel is given it."""
 
@@ -47,6 +58,8 @@ class MountConfig:
     open_mode: OpenMode = OpenMode.AUTO
     open_wait_bytes: int = 16 * 1024 * 1024
     """Files up to this size are waited for in `OpenMode.AUTO`."""
+    fetch: FetchMode = FetchMode.AUTO
+    """For files above `open_wait_bytes`."""
     ttl: float = 60.0
     """Seconds an entry or a listing is trusted before it is revalidated; inf: for ever."""
     deadline: float = 30.0
@@ -83,6 +96,7 @@ class MountConfig:
         """Inverse of `to_json`. Raises ValueError or TypeError on anything else."""
         raw = json.loads(text)
         raw["open_mode"] = OpenMode(raw["open_mode"])
+        raw["fetch"] = FetchMode(raw["fetch"])
         raw["verify"] = VerifyMode(raw["verify"])
         raw["mount_options"] = tuple(raw["mount_options"])
         return cls(**raw)

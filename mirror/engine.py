@@ -12,6 +12,7 @@ import trio
 
 from cache import Cache, Changes, LetGo, Node, Objects, nobody_has_any
 from mirror.background import background
+from mirror.config import FetchMode
 from mirror.fetch import Fetcher, open_fetcher
 from mirror.fetch.descriptors import Delivery, Descriptors
 from mirror.http.throttle import PROCESS
@@ -68,6 +69,9 @@ class How(TypedDict, total=False):
     """Receives each incomplete file whose bytes turned out to be wrong."""
     kernel: LetGo
     """Lets go of the kernel's backing files."""
+    fetch: FetchMode
+    """How much is fetched of a file of more than ``whole_up_to`` bytes when some of it is read."""
+    whole_up_to: int
     traffic: Traffic
     """How much may be asked of the network."""
     verify: bool
@@ -87,6 +91,8 @@ async def open_source(
     kernel: LetGo = nobody_has_any,
     verify: bool = False,
     traffic: Traffic = Traffic(),  # noqa: B008 - frozen
+    fetch: FetchMode = FetchMode.WHOLE,
+    whole_up_to: int = 0,
     discarded: Callable[[Node], None] = lambda _node: None,
 ) -> AsyncIterator[Engine]:
     """Open a source over a cache that is open; its fills end, resumable, with this context.
@@ -117,6 +123,8 @@ async def open_source(
                 verification=cache.verification if verify else None,
                 discarded=discarded,
                 connections=traffic.connections,
+                mode=fetch,
+                whole_up_to=whole_up_to,
             ) as fetcher,
             background() as nursery,
         ):

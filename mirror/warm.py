@@ -28,7 +28,7 @@ from mirror.budget import Budget, apply_limits
 from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
 from mirror.fetch import Priority
-from mirror.limits import raise_descriptor_limit
+from mirror.limits import raise_descriptor_limit, run_for_long
 from mirror.selection import read_patterns, walk
 from mirror.traffic import Traffic
 
@@ -112,6 +112,7 @@ async def warm(
         cache.CacheError: the cache cannot be used.
     """
     raise_descriptor_limit()
+    run_for_long()
     wanted = read_patterns(patterns)
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
@@ -245,8 +246,8 @@ class _Run:
         async with receive:
             async for found in receive:
                 file = found
-                if engine.cache.objects.filled_by_another(file[1]):
-                    self._met_another = True
+                # Looked for only once another was met: it is a system call for every file.
+                if self._met_another and engine.cache.objects.filled_by_another(file[1]):
                     self._put_off.append(file)
                     if len(self._put_off) <= PUT_OFF:
                         continue
@@ -284,7 +285,8 @@ class _Run:
             self.summary.bytes_total += node.size or 0
             self._budget.add(path, node.size or 0)
         if not engine.cache.objects.state(node).complete:
-            await engine.fetcher.whole(node, Priority.WARM)
+            if await engine.fetcher.missing(node, Priority.WARM):
+                self._met_another = True
             self.summary.files_fetched += 1
         self.summary.files_done += 1
         self.summary.bytes_done += node.size or 0

@@ -185,6 +185,7 @@ _OURS = frozenset(
         "cache",
         "cache_size",
         "deadline",
+        "fetch",
         "log_file",
         "max_connections",
         "min_free",

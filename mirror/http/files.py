@@ -36,11 +36,6 @@ class Dialect:
         """Return the headers that say what the file is: those that the other methods are given."""
         return answer.head.headers
 
-    def question(self, *, ranged: bool) -> Headers:
-        """Return what every question for a file says; ``ranged``: some bytes of it are asked for."""
-        del ranged
-        return ANY
-
     def validator(self, headers: httpx.Headers) -> str | None:
         """Return what an answer says of which version it is; None: nothing that could be relied on."""
         return answers.validator(headers)

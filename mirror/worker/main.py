@@ -38,7 +38,7 @@ from mirror.http.throttle import PROCESS
 from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
-from mirror.limits import raise_descriptor_limit
+from mirror.limits import raise_descriptor_limit, run_for_long
 from mirror.traffic import Traffic
 from mirror.verify import scrub
 from mirror.worker.hearing import Hearing
@@ -55,8 +55,6 @@ LATE = 3600.0
 """Seconds the kernel may keep a name at least, unless it is told otherwise (`mirror.worker.watch`)."""
 LATEST = 1e6
 """Seconds it may keep one at most: an endless TTL, in numbers the kernel can count with."""
-SWITCH_SECONDS = 0.001
-"""How long the event loop waits for a thread that computes, at most; Python's own limit is 5 ms."""
 
 
 def main() -> None:
@@ -67,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     drop_all()
     raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    run_for_long()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,
@@ -111,6 +109,8 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
             kernel=kernel.let_go,
             verify=config.verify is VerifyMode.OPEN,
+            fetch=config.fetch,
+            whole_up_to=config.open_wait_bytes,
             traffic=Traffic(config.max_connections, config.bwlimit),
         ) as engine,
         background() as nursery,

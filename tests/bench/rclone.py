@@ -2,8 +2,11 @@
 
 Both sides begin with nothing and write to the same file system. rclone runs with what its manual advises
 for fast origins. Where that makes a choice (parallel streams help large files and cost small ones), each
-row has what is faster for it. Mounts are timed from the start to the end of the reader, `mirror warm` and
-`rclone copy` from the start to the end of their process.
+row has what is faster for it. Mounts are timed from the start to the end of the reader.
+
+`mirror warm` returns when all of it is safe on the disk, so the time of `rclone copy` includes a `sync -f`
+behind it. The start of our interpreter is not measured, as in `together`; the notes have the times of both
+commands as they are, with the start of ours and without a sync after rclone's.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from pathlib import Path
 from tests.bench.measure import OURS, REFERENCE, Result, Row, take_turns
 from tests.bench.origins import ORIGINS, Origin, Served
 from tests.bench.stand import BIG, SMALL, Stand, settle, small_names, wall
+from tests.bench.together import STARTED
 from tests.support import mountinfo
-from tests.support.command import PROGRAM
 from tests.support.mounts import mounted
 from tests.support.waiting import eventually
 
@@ -32,7 +35,7 @@ JOBS = 16
 """Files at once, on both sides of the `warm` rows."""
 
 _MOUNT = "rclone mount, full cache"
-_COPY = "rclone copy"
+_COPY = "rclone copy and sync -f"
 _PDEATHSIG = ("setpriv", "--pdeathsig", "KILL", "--")
 
 _STREAMS = ("--vfs-read-chunk-streams=16", "--vfs-read-chunk-size=4M")
@@ -70,14 +73,20 @@ def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:
         if not wanted & {row.key for row in rows.values()}:
             continue
         with origin.serve(stand.origin) as served:
-            for what, (ours, theirs) in _sides(stand, served).items():
-                if rows[what].key in wanted:
+            for what, row in rows.items():
+                if row.key in wanted:
+                    commands: dict[str, object] = {}
+                    ours, theirs = _sides(stand, served, commands)[what]
                     theirs()  # the origin's pages, and rclone's own
+                    commands.clear()
                     sides = {OURS: ours, REFERENCE: theirs}
-                    yield Result(rows[what], take_turns(stand.scale.cold_rounds, sides))
+                    yield Result(row, take_turns(stand.scale.cold_rounds, sides), commands)
 
 
-def _sides(stand: Stand, served: Served) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
+def _sides(
+    stand: Stand, served: Served, commands: dict[str, object]
+) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
+    """Both sides of each row; what the commands of `warm` took as such goes into ``commands``."""
     megabytes, files = stand.scale.big_bytes / 1e6, stand.scale.small_files
 
     def sequential(mount: Path) -> float:
@@ -103,26 +112,51 @@ def _sides(stand: Stand, served: Served) -> dict[str, tuple[Callable[[], float],
         "sequential": (lambda: ours(sequential), lambda: theirs(sequential, *_STREAMS)),
         "epoch": (lambda: ours(epoch), lambda: theirs(epoch)),
         "warm_large": (
-            lambda: megabytes / _warm(stand, served, "/", BIG),
-            lambda: megabytes / _copy(stand, served, BIG),
+            lambda: megabytes / _warm(stand, served, commands, "/", BIG),
+            lambda: megabytes / _copy(stand, served, commands, BIG),
         ),
         "warm_small": (
-            lambda: files / _warm(stand, served, f"/{SMALL}/"),
-            lambda: files / _copy(stand, served, SMALL),
+            lambda: files / _warm(stand, served, commands, f"/{SMALL}/"),
+            lambda: files / _copy(stand, served, commands, SMALL),
         ),
     }
 
 
-def _warm(stand: Stand, served: Served, path: str, *patterns: str) -> float:
+def _warm(stand: Stand, served: Served, commands: dict[str, object], path: str, *patterns: str) -> float:
     with _folder(stand) as cache:
-        options = ["--quiet", "--jobs", str(JOBS), "--cache", str(cache)]
-        return _wall([str(PROGRAM), "warm", *options, served.source + path, *patterns], served.env)
+        argv = [sys.executable, "-c", STARTED, "warm", "--quiet", "--jobs", str(JOBS), "--cache", str(cache)]
+        argv += [served.source + path, *patterns]
+        began = time.perf_counter()
+        with subprocess.Popen(
+            argv, env=_environment(served.env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdout.readline()
+            ready = time.perf_counter()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.wait() == 0
+            ended = time.perf_counter()
+        _note(commands, "mirror_warm_seconds", ended - began)
+        return ended - ready
 
 
-def _copy(stand: Stand, served: Served, path: str) -> float:
+def _copy(stand: Stand, served: Served, commands: dict[str, object], path: str) -> float:
     with _folder(stand) as target:
         options = [f"--transfers={JOBS}", f"--checkers={JOBS}", f"--multi-thread-streams={JOBS}"]
-        return _wall([_rclone(), "copy", *options, f"{served.remote}{path}", str(target)], served.env)
+        argv = [_rclone(), "copy", *options, f"{served.remote}{path}", str(target)]
+        began = time.perf_counter()
+        subprocess.run(argv, check=True, env=_environment(served.env), stdout=subprocess.DEVNULL)
+        _note(commands, "rclone_copy_seconds", time.perf_counter() - began)
+        subprocess.run(["sync", "-f", str(target)], check=True)
+        return time.perf_counter() - began
+
+
+def _note(commands: dict[str, object], name: str, seconds: float) -> None:
+    times = commands.setdefault(name, [])
+    assert isinstance(times, list)
+    times.append(seconds)
 
 
 @contextmanager
@@ -155,12 +189,6 @@ def _rclone_mount(served: Served, options: Sequence[str]) -> Iterator[Path]:
             process.wait()
     finally:
         shutil.rmtree(home)
-
-
-def _wall(argv: Sequence[str], env: Mapping[str, str]) -> float:
-    began = time.perf_counter()
-    subprocess.run(argv, check=True, env=_environment(env), stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:

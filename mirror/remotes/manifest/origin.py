@@ -31,6 +31,7 @@ from mirror.errors import (
     VersionChanged,
 )
 from mirror.http import answers
+from mirror.http.connection import Chunk
 from mirror.http.exchange import Exchanger
 from mirror.http.files import ANY, Files
 from mirror.http.parts import HttpPart
@@ -204,7 +205,7 @@ class HttpOrigin:
             return await self._received(begun, part)
 
     async def _received(self, begun: _Begun, part: HttpPart) -> Copy:
-        gathered: list[bytes] = []
+        gathered: list[Chunk] = []
         size = 0
         try:
             async for chunk in part:
@@ -221,7 +222,7 @@ class HttpOrigin:
         await self._store(begun, gathered)
         return self._complete(begun)
 
-    async def _store(self, begun: _Begun, chunks: list[bytes]) -> None:
+    async def _store(self, begun: _Begun, chunks: list[Chunk]) -> None:
         try:
             await trio.to_thread.run_sync(begun.file.writelines, chunks)
         except OSError as exc:

@@ -55,4 +55,4 @@ def parquet(rows: Iterable[Fields]) -> bytes:
 
 
 def packed(content: bytes) -> bytes:
-    return gzip.compress(content)
+    return gzip.compress(content, mtime=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.data import MiB, noise, put
 from tests.support.failures import errno_of_reading
-from tests.support.filesystems import mounted_tmpfs
+from tests.support.filesystems import mounted_dead, mounted_tmpfs
 from tests.support.mounts import mounted, prepared
 from tests.support.waiting import eventually
 
@@ -58,6 +58,24 @@ def test_without_its_file_system_what_is_cached_is_served_and_no_name_goes(folde
                 assert (mount.path / "a.bin").read_bytes() == b"cached"
                 assert errno_of_reading(mount.path / "b.bin") == "EIO"
         eventually(lambda: errno_of_reading(mount.path / "b.bin") == "", "the file is there again")
+
+
+def test_a_dead_file_system_is_said_and_holds_up_nobody(folder: Path) -> None:
+    """A mount is refused after the deadline; with a cached listing it is made, and serves what is cached."""
+    put(folder, "a.bin", b"cached")
+    put(folder, "b.bin", b"not cached")
+    source = f"file://{folder}"
+    with prepared(source) as mount:
+        with mounted_dead(folder):
+            said = mount.mount("--deadline", "1")
+            assert (said.code, said.lines[-1].count("within 1 s")) == (1, 1)
+        assert not mount.processes()
+        mount.mirror("warm", source, "a.bin").ok()
+        with mounted_dead(folder):
+            mount.mount("--deadline", "1", "--ttl", "inf").ok()
+            assert (mount.path / "a.bin").read_bytes() == b"cached"
+            assert errno_of_reading(mount.path / "b.bin") == "ETIMEDOUT"
+            mount.unmount()
 
 
 def test_what_cannot_be_a_source_is_said_in_a_line(folder: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from mirror.remotes.file.jobs import Job, Threads
 from mirror.remotes.file.root import translated
 from tests.remotes.contract import RemoteContract, read
 from tests.remotes.tree import build
-from tests.support.filesystems import mounted_tmpfs
+from tests.support.filesystems import mounted_dead, mounted_tmpfs
 from tests.support.waiting import eventually
 
 
@@ -379,6 +379,19 @@ async def test_a_file_system_that_does_not_answer_stalls_for_the_deadline_and_no
             with pytest.raises(Stalled, match=r"within 0\.05 s"):
                 await threads.run(never.wait, "/dead")
     never.set()
+
+
+async def test_a_dead_file_system_stalls_and_fails_once_it_is_given_up(tmp_path: Path) -> None:
+    """Listing, looking and reading alike; the event loop goes on meanwhile."""
+    place = tmp_path / "mnt"
+    place.mkdir()
+    remote = remote_of(place, deadline=0.2, threads=3)
+    with mounted_dead(place):
+        for ask in (remote.list(""), remote.stat("a"), content(remote, "a"), remote.list("sub")):
+            with trio.fail_after(5), pytest.raises(Stalled):
+                await ask
+    with pytest.raises(OriginFailed):
+        await remote.list("")
 
 
 async def test_a_thread_that_comes_back_closes_what_it_held() -> None:

@@ -234,7 +234,6 @@ class HttpOrigin:
 
     def _complete(self, begun: _Begun) -> Copy:
         self._begun = None
-
         begun.file.seek(0)
         return Copy(lambda: begun.file, begun.seen)
 

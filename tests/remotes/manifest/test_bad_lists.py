@@ -139,6 +139,7 @@ async def test_a_bad_row_is_named_by_its_line(listed: Opened, row: Fields, says:
         ("l", b"<html>", "it is neither"),
         ("l.jsonl.gz", packed(jsonl([GOOD] * 100))[:-20], "cannot be decompressed"),
     ],
+    ids=lambda value: "data" if isinstance(value, bytes) else value,
 )
 async def test_what_is_no_list_is_refused(listed: Opened, name: str, data: bytes, says: str) -> None:
     with pytest.raises(ProtocolError, match=says):

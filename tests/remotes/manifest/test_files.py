@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mirror.errors import (
@@ -15,9 +16,13 @@ from mirror.errors import (
     NotFound,
     OriginFailed,
     ProtocolError,
+    UsageError,
     VersionChanged,
 )
+from mirror.remotes import open_remote
 from mirror.remotes.base import Listing
+from mirror.remotes.manifest.remote import _Credentials
+from mirror.remotes.options import Options
 from tests.remotes.contract import read
 from tests.remotes.manifest.lists import GOOD, Opened, content, write
 from tests.support.lists import rows_of
@@ -184,3 +189,37 @@ async def test_credentials_are_those_of_each_host(
         assert await content(remote, "mine") == b"a" * 1000
         with pytest.raises(AccessDenied, match="netrc"):
             await content(remote, "other")
+
+
+async def test_a_list_that_came_over_https_sends_no_password_in_the_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host of an http URL in it is shown nothing; one of an https URL what netrc has for it."""
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text("machine other.example.org login me password word\n")
+    (tmp_path / "netrc").chmod(0o600)
+    shown = _Credentials(httpx.URL("https://lists.example.org/l.jsonl"), Options())
+    assert shown.of(httpx.URL("http://other.example.org")) is None
+    assert shown.of(httpx.URL("https://other.example.org")) is not None
+    assert shown.of(httpx.URL("https://lists.example.org")) is None
+    own = _Credentials(httpx.URL("https://lists.example.org/l.jsonl"), Options({"token": "abc"}))
+    assert own.of(httpx.URL("https://lists.example.org")) is not None
+    assert own.of(httpx.URL("https://else.example.org")) is None
+
+
+def test_a_local_list_has_no_host_to_show_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_MANIFEST_FILE_TOKEN", "geheim")
+    with pytest.raises(UsageError, match="asked without token") as caught:
+        open_remote("manifest+file:///l.csv")
+    assert "geheim" not in str(caught.value)
+
+
+async def test_relative_urls_are_below_the_base(folder: Path, origin: Server, tmp_path: Path) -> None:
+    """Of a local list whose files are on a server: `?base=`."""
+    write(tmp_path / "l.jsonl", rows_of(folder, ""))
+    remote = open_remote(f"manifest+file://{tmp_path}/l.jsonl?base={origin.url}")
+    try:
+        assert await content(remote, "sub/b.bin") == b"b" * 2000
+        assert remote.url.endswith(f"?base=http%3A%2F%2F127.0.0.1%3A{origin.port}%2F")
+    finally:
+        await remote.aclose()

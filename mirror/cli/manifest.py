@@ -99,8 +99,12 @@ def manifest(
     with reporter(quiet=quiet) as report:
 
         async def work() -> Written:
+            import trio
+
             from mirror.manifest import write_manifest
 
+            # Whoever waits for signals gets a turn before there is anything to clean up.
+            await trio.lowlevel.checkpoint()
             with out.opened(target, out.format_of(form, target)) as writer:
                 written = await write_manifest(
                     url,

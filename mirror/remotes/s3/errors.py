@@ -101,9 +101,9 @@ class S3(Dialect):
         """What every question says."""
         self._whole: Headers = [*CHECKSUM, *more]
 
-    def question(self, *, ranged: bool) -> Headers:
+    def question(self, *, whole: bool) -> Headers:
         """Return what every question for a file says."""
-        return self.plain if ranged else self._whole
+        return self._whole if whole else self.plain
 
     def is_part(self, response: httpx.Response) -> bool:
         """Whether an answer to a question for a range has that range; rclone says 200 to all of them."""
@@ -146,6 +146,8 @@ class S3(Dialect):
             if REGION.fullmatch(region) and region != asked.region:
                 hint = f"it is in {region}, not in {asked.region}; add ?region={region} to the source"
                 return WrongRegion(f"{where}: {hint}", region)
+            if code == "TemporaryRedirect":
+                return Transient(f"{where}: the bucket is new, and not known everywhere yet")
             return OriginFailed(
                 f"{where}: the server does not take requests for {asked.region} ({code or status}); "
                 "set the region or the endpoint of the bucket"

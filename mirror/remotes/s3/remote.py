@@ -33,7 +33,7 @@ from mirror.remotes.s3.bucket import Bucket, Question, Way
 from mirror.remotes.s3.errors import Unexplained
 from mirror.remotes.s3.folders import Folder
 from mirror.remotes.s3.scanning import Scan
-from mirror.remotes.s3.url import named, place
+from mirror.remotes.s3.url import named, parts
 
 VERSIONS_KEPT = 1024
 """Version ids that are remembered: of files of which parts were asked for."""
@@ -69,7 +69,7 @@ class S3Remote:
             UsageError: an option makes no sense.
             SetupError: AWS's files cannot be read.
         """
-        source = place(url)
+        source = parts(url)
         self._bucket = Bucket(source.bucket, how)
         self._url = named(url, self._bucket.endpoint)
         self._shown = url.rstrip("/")

@@ -101,9 +101,9 @@ class S3(Dialect):
         """What every question says."""
         self._whole: Headers = [*CHECKSUM, *more]
 
-    def question(self, *, whole: bool) -> Headers:
+    def question(self, *, ranged: bool) -> Headers:
         """Return what every question for a file says."""
-        return self._whole if whole else self.plain
+        return self.plain if ranged else self._whole
 
     def is_part(self, response: httpx.Response) -> bool:
         """Whether an answer to a question for a range has that range; rclone says 200 to all of them."""

@@ -8,11 +8,10 @@ rclone    a folder on disk, served as a bucket
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,15 +84,14 @@ def _unlogged(_: str) -> Request | None:
 
 
 @contextmanager
-def moto(env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Start moto; ``env``: how it is to behave."""
-    with _environment(env or {}):
+def moto() -> Iterator[Server]:
+    """Start moto."""
 
-        def configure(_: Path, port: int) -> list[str]:
-            return [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    def configure(_: Path, port: int) -> list[str]:
+        return [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
 
-        with _serve(Path("/"), configure, _unlogged) as server:
-            yield server
+    with _serve(Path("/"), configure, _unlogged) as server:
+        yield server
 
 
 @contextmanager
@@ -174,14 +172,3 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for sock in sockets:
             sock.close()
-
-
-@contextmanager
-def _environment(more: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(more)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

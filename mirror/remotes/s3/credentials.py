@@ -35,7 +35,6 @@ _LOGIN = (
     failures.SSOTokenLoadError,
     failures.UnauthorizedSSOTokenError,
     failures.TokenRetrievalError,
-    failures.LoginError,
 )
 _NETWORK = (failures.HTTPClientError, failures.ConnectionError, failures.MetadataRetrievalError)
 

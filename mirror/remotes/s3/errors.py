@@ -146,6 +146,8 @@ class S3(Dialect):
             if REGION.fullmatch(region) and region != asked.region:
                 hint = f"it is in {region}, not in {asked.region}; add ?region={region} to the source"
                 return WrongRegion(f"{where}: {hint}", region)
+            if code == "TemporaryRedirect":
+                return Transient(f"{where}: the bucket is new, and not known everywhere yet")
             return OriginFailed(
                 f"{where}: the server does not take requests for {asked.region} ({code or status}); "
                 "set the region or the endpoint of the bucket"

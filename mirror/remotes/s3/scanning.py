@@ -32,7 +32,7 @@ class Scan:
             cursor: where an earlier scan was; None: at the beginning.
 
         Raises:
-            ValueError: the cursor is none of a scan.
+            ProtocolError: the cursor is none of a scan.
         """
         self.prefix = source + under
         self.after: str | None = None
@@ -43,13 +43,16 @@ class Scan:
         self._good_folder = ""
         held: list[File] = []
         if cursor is not None:
-            self.after, rows = json.loads(cursor)
-            for path, *fields in rows:
-                held.append((path, Entry(path.rpartition("/")[2], Kind.FILE, *fields)))
+            try:
+                self.after, rows = json.loads(cursor)
+                for path, *fields in rows:
+                    held.append((path, Entry(path.rpartition("/")[2], Kind.FILE, *fields)))
+            except (ValueError, TypeError, AttributeError) as exc:
+                raise ProtocolError(f"{where}: a scan cannot go on from {cursor[:100]!a}") from exc
         self._undecided = Undecided(self._left_out, held)
 
     def add(self, page: Found) -> list[File]:
-        """Take in a page; returns the files that are decided by now.
+        """Take in a page; returns the files that are decided by now, and folders that have a marker.
 
         Raises:
             ProtocolError: it has keys that were not asked for.
@@ -64,8 +67,11 @@ class Scan:
             path = key.key[skip:]
             files += undecided.pass_by(path)
             name = self._name(path)
-            if name is not None:
+            if name:
                 undecided.held.append((path, entry(name, key)))
+            elif name is not None and key.key != self.prefix:
+                folder = path[:-1]
+                files.append((folder, Entry(folder.rpartition("/")[2], Kind.FOLDER)))
         if page.keys:
             self.after = page.keys[-1].key
         if page.after is None:
@@ -82,13 +88,13 @@ class Scan:
         return json.dumps([self.after, held])
 
     def _name(self, path: str) -> str | None:
-        """The name of the file at a path; None: it is a marker, or no path."""
+        """The name of the file at a path; ``""``: it is a marker of a folder; None: it is no path."""
         folder, slash, name = path.rpartition("/")
         try:
             if slash and (folder != self._good_folder or not folder):
                 _check_all(folder.split("/"))
                 self._good_folder = folder
-            return check(name) if name else None
+            return check(name) if name else ""
         except BadNameError as exc:
             self._left_out.add(path, str(exc))
             return None

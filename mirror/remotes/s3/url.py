@@ -24,7 +24,7 @@ _FORM = "write s3://BUCKET/PREFIX/"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Parts:
     """A source taken apart."""
 
     bucket: str
@@ -69,10 +69,10 @@ def canonical(source: str) -> str:
     return f"s3://{authority}/{quoted}" + ("/" if path.endswith("/") else "")
 
 
-def place(url: str) -> Place:
+def parts(url: str) -> Parts:
     """Take a canonical source without a query apart."""
     bucket, _, path = url[len("s3://") :].partition("/")
-    return Place(bucket, unquote(path.rstrip("/")), folder=not path or path.endswith("/"))
+    return Parts(bucket, unquote(path.rstrip("/")), folder=not path or path.endswith("/"))
 
 
 def named(url: str, endpoint: str | None) -> str:

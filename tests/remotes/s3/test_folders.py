@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from mirror.remotes.s3.remote import S3Remote
 from tests.remotes.contract import read
 from tests.remotes.s3.conftest import Opener
 from tests.remotes.s3.test_recovery import source
+from tests.support import s3_servers
 from tests.support.fake_s3 import error, fake_s3, listing
 
 
@@ -25,7 +27,10 @@ async def names(remote: S3Remote, folder: str = "") -> dict[str, Kind]:
 
 
 async def flat(remote: S3Remote, under: str = "") -> set[str]:
-    return {path async for page in remote.scan(under) for path, _ in page.files}
+    """What a scan finds; folders with a slash."""
+    found = [each async for page in remote.scan(under) for each in page.files]
+    assert all(path.rpartition("/")[2] == entry.name for path, entry in found)
+    return {path + "/" * (entry.kind is Kind.FOLDER) for path, entry in found}
 
 
 async def test_markers_are_folders(opened: Opener) -> None:
@@ -38,7 +43,9 @@ async def test_markers_are_folders(opened: Opener) -> None:
         assert await names(remote) == {"empty": Kind.FOLDER, "full": Kind.FOLDER}
         assert await names(remote, "empty") == {}
         assert await names(remote, "full") == {"file": Kind.FILE}
-        assert await flat(remote) == {"full/file"}
+        # A scan tells of folders only where nothing else may.
+        assert await flat(remote) == {"empty/", "full/", "full/file"}
+        assert await flat(remote, "full") == {"full/file"}
         for folder in ("empty", "full"):
             with pytest.raises(IsAFolder):
                 await remote.stat(folder)
@@ -77,7 +84,7 @@ async def test_a_file_and_a_folder_of_one_name(opened: Opener, caplog: pytest.Lo
             "d": Kind.FOLDER,
             "e": Kind.FILE,
         }
-        assert await flat(remote) == {"a-b", "a/c", "e"}
+        assert await flat(remote) == {"a-b", "a/c", "d/", "e"}
     assert "'a': it is a file and a folder" in caplog.text
     caplog.clear()
 
@@ -112,6 +119,40 @@ async def test_a_scan_goes_on_where_it_was(opened: Opener, caplog: pytest.LogCap
         assert sorted(found) == ["a-b", "a/c", "b"]
         assert dict(second.files)["a-b"] == Entry("a-b", Kind.FILE, 1)
     caplog.clear()
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1", "[1]", '["a", [1]]', '["a", [[1]]]'])
+async def test_a_cursor_that_is_none(opened: Opener, cursor: str) -> None:
+    """A scan then begins anew, for which it has to be a failure like any other."""
+    with fake_s3({}) as (_, server), pytest.raises(ProtocolError, match="cannot go on"):
+        async for _page in opened(source(server)).scan("", cursor):
+            pass
+
+
+async def test_a_folder_page_by_page(tmp_path: Path, opened: Opener) -> None:
+    """A page holds what the listing has; another process may go on behind it. Against rclone."""
+    inside = tmp_path / "bucket" / "data"
+    inside.mkdir(parents=True)
+    for number in range(1200):
+        (inside / f"{number:04}").touch()
+    (inside / "folder").mkdir()
+    (inside / "folder" / "file").touch()
+    with s3_servers.rclone(tmp_path) as server:
+        remote = opened(s3_servers.source(server, "bucket/"))
+        listing = await remote.list("data")
+        assert isinstance(listing, Listing)
+        async with aclosing(remote.pages("data")) as pages:
+            first = await anext(pages)
+        found = [*first.files]
+        async for page in opened(s3_servers.source(server, "bucket/")).pages("data", first.cursor):
+            found += page.files
+        assert {path for path, _ in found} == {f"data/{entry.name}" for entry in listing.entries}
+        assert {entry for _, entry in found} == set(listing.entries)
+        with pytest.raises(NotFound):
+            async for _page in remote.pages("nowhere"):
+                pass
+        single = opened(s3_servers.source(server, "bucket/data/0001"))
+        assert [[path for path, _ in page.files] async for page in single.pages("")] == [["0001"]]
 
 
 def test_files_are_told_once_their_kind_is_known() -> None:

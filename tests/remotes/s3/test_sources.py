@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from mirror.errors import SetupError, UsageError
 from mirror.remotes import How, canonical, key, open_remote
 from mirror.remotes.s3 import aws
 from mirror.remotes.s3.endpoints import site
-from mirror.remotes.s3.url import Place, place
+from mirror.remotes.s3.url import Parts, parts
 
 
 @pytest.mark.parametrize(
@@ -64,9 +66,9 @@ def test_refused_in_one_line(source: str, says: str) -> None:
 
 
 def test_a_prefix_is_a_folder_or_a_file() -> None:
-    assert place("s3://bucket/") == Place("bucket", "", folder=True)
-    assert place("s3://bucket/a%20b/c/") == Place("bucket", "a b/c", folder=True)
-    assert place("s3://bucket/a") == Place("bucket", "a", folder=False)
+    assert parts("s3://bucket/") == Parts("bucket", "", folder=True)
+    assert parts("s3://bucket/a%20b/c/") == Parts("bucket", "a b/c", folder=True)
+    assert parts("s3://bucket/a") == Parts("bucket", "a", folder=False)
 
 
 def test_two_endpoints_are_two_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -121,6 +123,22 @@ def test_what_is_no_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "evil.example#")
     with pytest.raises(UsageError, match="AWS_REGION"):
         open_remote("s3://bucket/")
+
+
+def test_without_botocore() -> None:
+    """The one line says what to install; the spelling of a source needs nothing."""
+    code = (
+        "import sys; sys.modules['botocore'] = None\n"
+        "from mirror.errors import SetupError\n"
+        "from mirror.remotes import canonical, key, open_remote\n"
+        "print(canonical('s3://bucket'))\n"
+        "for ask in (key, open_remote):\n"
+        "    try: ask('s3://bucket')\n"
+        "    except SetupError as exc: print(exc)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[0] == "s3://bucket/"
+    assert said.count("pip install 'mirrorfs[s3]'") == 2
 
 
 def test_a_profile_that_is_not_there() -> None:

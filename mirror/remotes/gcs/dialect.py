@@ -115,7 +115,7 @@ class GcsDialect(Dialect):
 
     def _hint(self, status: int) -> str:
         if not self._known:
-            return "it is not public, or not there; leave out anonymous=true to show credentials"
+            return "it is not public, or not there; show credentials by anonymous=false"
         if status == 401:
             return "the credentials are not taken; run 'gcloud auth application-default login'"
         return (

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import h2.connection
+import httpx
 import pytest
 import trio
 
 from mirror.errors import MirrorError, Stalled, Transient
-from mirror.http import http2
+from mirror.http import http2, streams
+from mirror.http.transport import Transport
 from mirror.remotes import How, open_remote
 from mirror.remotes.base import Remote
 from tests.remotes.contract import RemoteContract, read
@@ -177,7 +180,7 @@ async def test_a_server_that_stands_still(
     opening: Opened, folder: Path, tls: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has stalled; when it goes on it is asked over another connection."""
-    monkeypatch.setattr(http2, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(streams, "SEND_SECONDS", 0.5)
     with nginx(folder, tls=tls, http2=True, extra_conf=ONLY_2) as server:
         remote = opening(server.url, deadline=0.5)
         assert await whole(remote) == BODY
@@ -197,6 +200,10 @@ def _reset(state: h2.connection.H2Connection, number: int, _: socket.socket) -> 
 
 def _goes(state: h2.connection.H2Connection, _number: int, _: socket.socket) -> None:
     state.close_connection(last_stream_id=0)
+
+
+def _refuses(state: h2.connection.H2Connection, number: int, _: socket.socket) -> None:
+    state.reset_stream(number, 7)
 
 
 def _hangs_up(_state: h2.connection.H2Connection, _number: int, wire: socket.socket) -> None:
@@ -258,6 +265,41 @@ async def test_a_request_that_the_server_has_not_begun(opening: Opened, tls: tup
     """It is asked again, on another connection, and nobody hears of it."""
     with hostile2(tls, [_goes, good(BODY)]) as url:
         assert await whole(opening(url)) == BODY
+
+
+async def test_a_server_that_begins_nothing(opening: Opened, tls: tuple[Path, Path]) -> None:
+    """It is not asked for ever."""
+    for refusal in (_goes, _refuses):
+        with hostile2(tls, [refusal]) as url, pytest.raises(Transient, match="begins no exchange"):
+            await whole(opening(url))
+        with hostile2(tls, [refusal, good(BODY)]) as url:
+            assert await whole(opening(url)) == BODY
+
+
+async def test_who_may_send_us_where(
+    tls: tuple[Path, Path], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer says whether it came from the Internet, and a request may be for the Internet alone."""
+    context = ssl.create_default_context(cafile=str(authority.file))
+    with hostile2(tls, [good(BODY)]) as url:
+        for public in (False, True):
+            monkeypatch.setattr(streams, "is_public", lambda _address, public=public: public)
+            transport = http2.Http2(4, lambda: context, Transport(4, lambda: context))
+
+            async def ask(transport: http2.Http2, *, public_only: bool) -> httpx.Response:
+                extensions = {"timeout": {"read": 5.0}, http2.PUBLIC_ONLY: public_only}
+                request = httpx.Request("GET", f"{url}f", extensions=extensions)
+                response = await transport.handle_async_request(request)
+                assert await response.aread() == BODY
+                return response
+
+            assert (await ask(transport, public_only=False)).extensions[streams.PUBLIC] is public
+            if public:
+                await ask(transport, public_only=True)
+            else:
+                with pytest.raises(httpx.ConnectError, match="not public"):
+                    await ask(transport, public_only=True)
+            await transport.aclose()
 
 
 async def test_a_connection_that_was_closed_while_idle(opening: Opened, tls: tuple[Path, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from mirror.errors import (
     MirrorError,
     NotFound,
     OriginFailed,
+    ProtocolError,
     SetupError,
     Transient,
     VersionChanged,
@@ -25,6 +27,8 @@ from mirror.errors import (
 from mirror.remotes import How, key, open_remote
 from mirror.remotes.base import Kind, Listing, NotModified, Remote, Scanner
 from mirror.remotes.hub import remote as hub_remote
+from mirror.remotes.hub.tree import cursor as next_page
+from mirror.remotes.hub.tree import rows as tree_rows
 from tests.remotes.contract import RemoteContract, read
 from tests.support.hub import LFS_FROM, Hub, hub
 
@@ -276,6 +280,63 @@ async def test_the_store_is_told_nothing(opening: Opened, monkeypatch: pytest.Mo
         assert {asked.headers.get("authorization") for asked in server.seen} == {"Bearer hf_right"}
         (stored,) = server.stored
         assert not {"authorization", "cookie", "if-match", "if-range"} & set(stored.headers)
+
+
+FILE = {"type": "file", "oid": "0" * 40, "size": 3, "path": "d/f"}
+
+
+def test_rows(caplog: pytest.LogCaptureFixture) -> None:
+    """What is no file of this repository, or has a name that cannot be, is left out, and logged."""
+    odd = [
+        {**FILE, "path": "d/.."},
+        {**FILE, "path": "d//f"},
+        {**FILE, "path": ""},
+        {**FILE, "path": "d/" + "x" * 256},
+        {"type": "submodule", "oid": "0" * 40, "size": 0, "path": "other"},
+    ]
+    (found,) = tree_rows(json.dumps([*odd, FILE]).encode(), "here")
+    assert (found.path, found.entry.name, found.entry.validator) == ("d/f", "f", "git:" + "0" * 40)
+    assert caplog.text.count("left out the name") == 5
+    (found,) = tree_rows(json.dumps([{**FILE, "oid": "x", "lfs": {"oid": "y", "size": 7}}]).encode(), "here")
+    assert (found.entry.size, found.entry.validator) == (7, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"{}",
+        b"[1]",
+        b"[" * 100_000,
+        b'[{"path": "a"}]',
+        *(json.dumps([{**FILE, "size": size}]).encode() for size in (-1, 1.5, "3", None, True, 2**63)),
+    ],
+)
+def test_an_answer_that_is_no_listing(body: bytes) -> None:
+    """Never an empty folder, never a file of no size."""
+    with pytest.raises(ProtocolError):
+        tree_rows(body, "here")
+
+
+@pytest.mark.parametrize(
+    ("link", "cursor"),
+    [
+        (None, None),
+        ('<https://elsewhere/api?cursor=a%3D%3D&limit=9>; rel="next"', "a=="),
+        ('<https://h/?cursor=p>; rel="prev", <https://h/?cursor=n>; rel=next', "n"),
+        ("nonsense", None),
+    ],
+)
+def test_the_next_page(link: str | None, cursor: str | None) -> None:
+    """Only the cursor is taken from the link: where it leads is not gone to."""
+    assert next_page(link, "here") == cursor
+
+
+def test_a_next_page_that_is_nowhere() -> None:
+    """A listing that is not all of the folder is none."""
+    with pytest.raises(ProtocolError, match="goes on"):
+        next_page('<https://h/?limit=1>; rel="next"', "here")
 
 
 # -- tokens ----------------------------------------------------------------------------------

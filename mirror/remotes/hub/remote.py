@@ -174,8 +174,8 @@ class HubRemote:
             query = urlencode(asked if cursor is None else {**asked, "cursor": cursor})
             async with self._ask("GET", f"{target}?{query}" if query else target) as answer:
                 body = await read_whole(answer.head, answer.where, self._http.deadline, MAX_PAGE)
-                following = tree.cursor(answer.head.headers.get("link"))
                 where = answer.where
+                following = tree.cursor(answer.head.headers.get("link"), where)
             if following is not None and following == cursor:
                 raise ProtocolError(f"{where}: the listing does not go on")
             yield tree.rows(body, where), following

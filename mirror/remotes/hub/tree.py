@@ -65,12 +65,15 @@ def _checked(page: list[Any], where: object, left_out: LeftOut) -> Iterator[Foun
     for row in page:
         path = row.get("path") if isinstance(row, dict) else None
         kind = row.get("type") if isinstance(row, dict) else None
-        if not isinstance(path, str) or kind not in ("file", "directory"):
+        if not isinstance(path, str) or not isinstance(kind, str):
             raise ProtocolError(f"{where}: the answer is no list of files")
         try:
             name = [check(word) for word in path.split("/")][-1]
         except BadNameError as exc:
             left_out.add(path, str(exc))
+            continue
+        if kind not in ("file", "directory"):
+            left_out.add(path, "it is neither a file nor a folder")  # another repository, say
             continue
         entry = Entry(name, Kind.FOLDER) if kind == "directory" else _file(name, row, where)
         yield Found(path, entry)
@@ -95,10 +98,16 @@ def _file(name: str, row: dict[str, Any], where: object) -> Entry:
     )
 
 
-def cursor(link: str | None) -> str | None:
-    """Return where the next page begins, from the header ``Link``; None: this was the last one."""
+def cursor(link: str | None, where: object) -> str | None:
+    """Return where the next page begins, from the header ``Link``; None: this was the last one.
+
+    Raises:
+        ProtocolError: there is a next page, but not where.
+    """
     if link is None or not (found := _NEXT.search(link)):
         return None
     # Only that is taken from it: what is asked next, and of whom, we know ourselves.
     values = parse_qs(urlsplit(found[1]).query).get("cursor")
-    return values[0] if values else None
+    if not values:
+        raise ProtocolError(f"{where}: the listing goes on, but does not say where")
+    return values[0]

@@ -6,7 +6,7 @@ PYTHON ?= python3
 JOBS ?= 2
 
 bin := .venv/bin
-c_sources := $(shell find mirror/keeper -name '*.c' -o -name '*.h')
+c_sources := $(shell find mirror -name '*.c' -o -name '*.h')
 # Mounting takes root; without it the tests run through sudo.
 as_root := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
@@ -39,6 +39,7 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	@PYTHON='$(PYTHON)' .ci/system test
+	@.ci/azurite
 	$(as_root) $(bin)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: .venv/.installed

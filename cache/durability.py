@@ -291,10 +291,10 @@ class Durability:
                 self._unsealed -= len(complete)
 
     def _seal_ready(self, ready: list[Held]) -> None:
-        ready = self._all_synced(ready, os.fdatasync)
+        ready, _ = self._all_synced(ready, os.fdatasync)
         ready = [held for held in ready if self._identified(held)]
-        ready = self._all_synced(ready, os.fsync)
-        if ready and self._sync_folders({os.path.dirname(held.paths.final) for held in ready}):  # noqa: PTH120
+        ready, names_too = self._all_synced(ready, os.fsync)
+        if ready and (names_too or self._sync_folders(held.paths.final for held in ready)):
             payer = self._payer()
             sealed = [_sealed(held) for held in ready]
             paid = self._writer.submit(lambda db: rows.put_sealed(db, sealed, payer))
@@ -321,13 +321,13 @@ class Durability:
         held.lease.fd = fd
         return os.fstat(fd).st_ino == held.lease.inode
 
-    def _all_synced(self, ready: list[Held], sync: Callable[[int], None]) -> list[Held]:
-        """Those whose bytes are on disk now."""
+    def _all_synced(self, ready: list[Held], sync: Callable[[int], None]) -> tuple[list[Held], bool]:
+        """Those whose bytes are on disk now; True: and everything else, names included."""
         if len(ready) >= TOGETHER and self._sync_file_system():
-            return ready
+            return ready, True
         for held in ready:
             _LIBC.sync_file_range(held.lease.fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
-        return [held for held in ready if self._synced(held, sync)]
+        return [held for held in ready if self._synced(held, sync)], False
 
     def _sync_file_system(self) -> bool:
         """Sync everything at once; False when any byte of the file system failed, ours or not."""
@@ -361,7 +361,9 @@ class Durability:
             log.warning("%s is sealed without its identity: %s", held.node.name, exc)
         return True
 
-    def _sync_folders(self, folders: Iterable[str]) -> bool:
+    def _sync_folders(self, objects: Iterable[str]) -> bool:
+        """Sync the folders that objects have their names in, and the one above."""
+        folders = {os.path.dirname(path) for path in objects}  # noqa: PTH120
         try:
             for folder in (*sorted(folders), self._folder):
                 fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

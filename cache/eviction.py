@@ -24,7 +24,7 @@ from cache.pins import Pins, unqueue
 from cache.policy import Queue, Resident
 from cache.recalls import POLL_SECONDS, Recalls
 from cache.removal import Removal, Removed
-from cache.space import Short, Space, min_total, no_room
+from cache.space import Short, Space, footprint, min_total, no_room
 from cache.tree import Tree
 from cache.writer import Writer, result_of
 
@@ -104,6 +104,10 @@ class Eviction:
             while not self._space.allot(held, total):
                 short = await result_of(self._space.grow(self._space.lacking(held, total)))
                 if short is None:
+                    continue
+                if held.size is None and total > (least := footprint(size)):
+                    # In steps where there is room: nothing is evicted or refused for the rest of one.
+                    total = least
                     continue
                 what = f"{held.node.name} ({size:,} bytes)"
                 if total - held.allotted > short.room.capacity:

@@ -20,8 +20,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from cache import damage, errors, layout
 from cache.errors import CacheBroken, CacheError, CacheUnusable
 from cache.migrations import MIGRATIONS
@@ -198,10 +196,13 @@ def _migrate(connection: sqlite3.Connection, index: Path) -> None:
     try:
         version = _version(connection)
         check_version(version, index)
-        db = Database(connection)
         if version == 0:
             damage.make_schema(connection)
         elif version < VERSION:
+            # Only here: it takes longer to import than all of this package, and an index is seldom old.
+            from sqlite_utils import Database  # noqa: PLC0415
+
+            db = Database(connection)
             for migration in MIGRATIONS[version - 1 :]:
                 migration(db)
             db.execute(f"PRAGMA user_version = {VERSION}")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING
 
 from cache.scripts import statements
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 
 def _to_2(db: Database) -> None:

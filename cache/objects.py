@@ -29,6 +29,7 @@ from enum import Enum, auto
 import trio
 
 from cache import errors, identity, rows
+from cache.digests import Digest
 from cache.durability import Durability
 from cache.errors import CacheError, CacheFull
 from cache.eviction import Eviction
@@ -44,7 +45,7 @@ from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.removal import Removal
 from cache.reserve import Reserve
-from cache.rows import ObjectRow, Payer, Sealed
+from cache.rows import NOBODY, ObjectRow, Payer, Sealed
 from cache.space import BLOCK, Space
 from cache.sums import Sums
 from cache.tree import Tree
@@ -142,12 +143,18 @@ class Objects:
         row = rows.get(self._reader, node.id)
         if row is not None and row.sealed:
             return _complete(row.size or 0)
+        if row is None and not os.path.lexists(self._names.of(node.key).final):
+            return ObjectState(False, Extents())  # of most files that are fetched: one look into the index
         fd, _ = self.examine(node, given_out=False)
         if fd is not None:
             size = os.fstat(fd).st_size
             os.close(fd)
             return _complete(size)
         return ObjectState(False, Extents() if row is None else self._partial(node, row))
+
+    def digests(self, node: Node) -> list[Digest]:
+        """Digests that are known of all bytes of a version that is complete and safe on disk."""
+        return [Digest.parse(text) for text in rows.digests(self._reader, node.id)]
 
     def open_complete(self, node: Node) -> int | None:
         """Open a complete object for reading: a descriptor that the caller owns, checked; else None.
@@ -159,10 +166,15 @@ class Objects:
         """
         return self.examine(node)[0]
 
-    def examine(self, node: Node, *, given_out: bool = True) -> tuple[int | None, bool]:
+    def examine(
+        self, node: Node, *, given_out: bool = True, payer: Payer = NOBODY
+    ) -> tuple[int | None, bool]:
         """`open_complete`, and whether there was a complete object that was bad, and was dropped.
 
-        A descriptor that is not to be given out need not say that the object is in use.
+        Args:
+            node: whose object.
+            given_out: a descriptor that is not need not say that the object is in use.
+            payer: who has claimed room for an object that is only counted now.
         """
         paths = self._names.of(node.key)
         fd = open_read(paths.final)
@@ -171,7 +183,7 @@ class Objects:
             lost = row is not None and row.sealed and self.held(node) is None
             return None, lost and self._drop_bad(node, paths, row)
         shared = share(fd)
-        verdict = self._judge(fd, node, row, shared=shared)
+        verdict = self._judge(fd, node, row, shared=shared, payer=payer)
         if verdict is _Verdict.GOOD:
             if given_out and not shared:
                 self._share_later(node, fd)
@@ -428,14 +440,18 @@ class Objects:
         """Count what processes wrote that died; returns how many there were. Blocks."""
         return self._space.settle_the_dead(self.settle)
 
-    def settle(self, id_: int) -> None:
-        """Make the row of a node's object what its files are, when nobody is known to write it. Blocks."""
+    def settle(self, id_: int, claim: str = "") -> None:
+        """Make the row of a node's object what its files are, when nobody is known to write it. Blocks.
+
+        ``claim``: that of a dead process, which pays for what it wrote; ``""``: there is none.
+        """
         node = self._tree_behind.node(id_)
         if node is None:
             return
-        fd = self.open_complete(node)  # takes it over, and counts it, if it says what it is
+        # This takes it over, and counts it, if it says what it is.
+        fd, _ = self.examine(node, payer=Payer(claim))
         if fd is None:
-            self.removal.settle(node)
+            self.removal.settle(node, claim)
         else:
             os.close(fd)
             self._writer.submit(lambda _: None).result()  # what was taken over has its row
@@ -464,7 +480,14 @@ class Objects:
     # -- judging and dropping ----------------------------------------------------------------
 
     def _judge(
-        self, fd: int, node: Node, row: ObjectRow | None, *, shared: bool, leased: bool = False
+        self,
+        fd: int,
+        node: Node,
+        row: ObjectRow | None,
+        *,
+        shared: bool,
+        leased: bool = False,
+        payer: Payer = NOBODY,
     ) -> _Verdict:
         """What an open file with the final name of a node's object is.
 
@@ -474,6 +497,7 @@ class Objects:
             row: what the index said after the file was opened.
             shared: it can be in use; False: a living process seals or removes it.
             leased: this process holds the lease of its ``.part`` name.
+            payer: who has claimed room for it, if it is not counted yet.
         """
         status = os.fstat(fd)
         if not status.st_nlink:
@@ -496,7 +520,7 @@ class Objects:
                 found = Sealed(
                     node.id, status.st_ino, status.st_size, occupied, crc=seen.crc, digest=seen.digest
                 )
-                self._writer.submit(lambda db: rows.put_sealed(db, [found], Payer()))
+                self._writer.submit(lambda db: rows.put_sealed(db, [found], payer))
                 return _Verdict.GOOD
             # Nobody holds it now; whoever did had written the row before letting go.
             row = rows.get(self._reader, node.id)

@@ -73,6 +73,9 @@ class Payer:
     """Bytes."""
 
 
+NOBODY = Payer()
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """An object that is being filled: the runs that are on disk now, and those that the index has."""
@@ -106,6 +109,13 @@ def get(reader: Reader, node: int) -> ObjectRow | None:
     """The row of an object."""
     row = reader.one(_GET, node)
     return None if row is None else ObjectRow(*row)
+
+
+def digests(reader: Reader, node: int) -> list[str]:
+    """What is known of all bytes of a sealed object: the origin's promise, and the CRC-32C of what came."""
+    row = reader.one("SELECT digest, crc FROM objects WHERE node = ? AND sealed_at IS NOT NULL", node)
+    promised, crc = (None, None) if row is None else row
+    return [*([] if promised is None else [promised]), *([] if crc is None else [f"crc32c:{crc:08x}"])]
 
 
 def runs(reader: Reader, node: int) -> Sums:

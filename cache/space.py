@@ -162,10 +162,14 @@ class Space:
             CacheFull: there is no room for them.
             CacheBroken: it cannot be claimed.
         """
-        while not self.allot(held, total := min_total(held, size)):
+        total = min_total(held, size)
+        while not self.allot(held, total):
             short = self.grow(self.lacking(held, total)).result()
-            if short is not None:
+            if short is None:
+                continue
+            if held.size is not None or total == footprint(size):
                 raise no_room(short, f"{held.node.name} ({size:,} bytes)")
+            total = footprint(size)  # what is needed, where there is no room for a step of it
 
     def about_to_remove(self, nodes: list[int]) -> None:
         """Note whose objects are going to be removed. Raises as `allot` does."""
@@ -280,16 +284,18 @@ class Space:
 
     # -- the dead ----------------------------------------------------------------------------
 
-    def settle_the_dead(self, settle: Callable[[int], None]) -> int:
+    def settle_the_dead(self, settle: Callable[[int, str], None]) -> int:
         """Count what dead processes wrote, one object after the other, and free their claims. Blocks.
 
-        ``settle(node)`` makes the row of an object what its files are. Returns how many claims there were.
+        ``settle(node, claim)`` makes the row of an object what its files are, at the cost of the claim:
+        what is counted is not claimed any more, so nobody finds it taken twice meanwhile. Returns how many
+        claims there were.
         """
         count = 0
         for claim in claims.dead(self._cache):
             try:
                 for node in claim.nodes:
-                    settle(node)
+                    settle(node, claim.name)
                 self._forget_claim(claim.name)
             except CacheError as exc:
                 log.warning("the claim of a process that died stays for now: %s", exc)

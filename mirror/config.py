@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from mirror.traffic import CONNECTIONS
+
 
 class OpenMode(StrEnum):
     """What `open` does with a file that is not complete yet."""
@@ -16,6 +18,17 @@ class OpenMode(StrEnum):
     """Wait for every file: each handle is then served by the kernel alone."""
     STREAM = "stream"
     """Never wait."""
+
+
+class FetchMode(StrEnum):
+    """How much of a large file is fetched when some of it is read."""
+
+    AUTO = "auto"
+    """What is read, until a tenth of it was or a reader goes forward; then all of it."""
+    WHOLE = "whole"
+    """All of it."""
+    TOUCHED = "touched"
+    """What is read, and what follows it where a reader goes forward."""
 
 
 class VerifyMode(StrEnum):
@@ -45,10 +58,16 @@ class MountConfig:
     open_mode: OpenMode = OpenMode.AUTO
     open_wait_bytes: int = 16 * 1024 * 1024
     """Files up to this size are waited for in `OpenMode.AUTO`."""
+    fetch: FetchMode = FetchMode.AUTO
+    """For files above `open_wait_bytes`."""
     ttl: float = 60.0
     """Seconds an entry or a listing is trusted before it is revalidated; inf: for ever."""
     deadline: float = 30.0
     """Seconds without a byte after which a request to the origin counts as stalled."""
+    max_connections: int = CONNECTIONS
+    """Most connections to one server."""
+    bwlimit: str | None = None
+    """Limit on what the worker receives, as `mirror.http.throttle.read_table` takes it; None: none."""
     verify: VerifyMode = VerifyMode.NEVER
     scrub: float = 30 * 86400.0
     """Seconds in which every object is read again and compared, in the background; inf: never."""
@@ -77,6 +96,7 @@ class MountConfig:
         """Inverse of `to_json`. Raises ValueError or TypeError on anything else."""
         raw = json.loads(text)
         raw["open_mode"] = OpenMode(raw["open_mode"])
+        raw["fetch"] = FetchMode(raw["fetch"])
         raw["verify"] = VerifyMode(raw["verify"])
         raw["mount_options"] = tuple(raw["mount_options"])
         return cls(**raw)

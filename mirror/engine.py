@@ -12,14 +12,17 @@ import trio
 
 from cache import Cache, Changes, LetGo, Node, Objects, nobody_has_any
 from mirror.background import background
+from mirror.config import FetchMode
 from mirror.fetch import Fetcher, open_fetcher
 from mirror.fetch.descriptors import Delivery, Descriptors
+from mirror.http.throttle import PROCESS
 from mirror.letting_go import LettingGo
 from mirror.namespace import Namespace
 from mirror.remotes import How as SourceHow
 from mirror.remotes import open_remote
 from mirror.remotes.base import Remote
 from mirror.retry import Schedule
+from mirror.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,11 @@ class How(TypedDict, total=False):
     """Receives each incomplete file whose bytes turned out to be wrong."""
     kernel: LetGo
     """Lets go of the kernel's backing files."""
+    fetch: FetchMode
+    """How much is fetched of a file of more than ``whole_up_to`` bytes when some of it is read."""
+    whole_up_to: int
+    traffic: Traffic
+    """How much may be asked of the network."""
     verify: bool
     """Compare every object with its checksums before it is handed to ``completed``."""
 
@@ -82,6 +90,9 @@ async def open_source(
     delivery: Callable[[Objects], Delivery] = Descriptors,
     kernel: LetGo = nobody_has_any,
     verify: bool = False,
+    traffic: Traffic = Traffic(),  # noqa: B008 - frozen
+    fetch: FetchMode = FetchMode.WHOLE,
+    whole_up_to: int = 0,
     discarded: Callable[[Node], None] = lambda _node: None,
 ) -> AsyncIterator[Engine]:
     """Open a source over a cache that is open; its fills end, resumable, with this context.
@@ -92,8 +103,11 @@ async def open_source(
         UsageError: the source cannot mean anything.
     """
     schedule = Schedule(deadline=deadline)
-    remote = open_remote(source, SourceHow(deadline=deadline))
+    how = SourceHow(deadline=deadline, connections=traffic.connections, cache=cache.path)
+    remote = open_remote(source, how)
     try:
+        if traffic.bwlimit is not None:
+            PROCESS.follow(traffic.bwlimit)
         root = await cache.tree.root(remote.url)
         namespace = Namespace(cache.tree, remote, root, ttl=ttl, schedule=schedule, on_change=on_change)
         reading = delivery(cache.objects)
@@ -108,6 +122,9 @@ async def open_source(
                 delivery=reading,
                 verification=cache.verification if verify else None,
                 discarded=discarded,
+                connections=traffic.connections,
+                mode=fetch,
+                whole_up_to=whole_up_to,
             ) as fetcher,
             background() as nursery,
         ):
@@ -119,4 +136,6 @@ async def open_source(
                 cache.objects.eviction.holders.remove(letting_go)
     finally:
         with trio.CancelScope(shield=True):
+            if traffic.bwlimit is not None:
+                PROCESS.follow(None)
             await remote.aclose()

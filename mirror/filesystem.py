@@ -111,7 +111,7 @@ class FileSystem:
                 await self._fetcher.whole(file)
             except NoSpace:
                 return  # reads are served past the cache
-        else:
+        elif self._fetcher.fetches_whole(file):
             self._fetcher.start(file, Priority.DEMAND)
 
     async def read(self, node: int, offset: int, size: int) -> bytes | bytearray:

@@ -30,6 +30,7 @@ from mirror.limits import raise_descriptor_limit
 from mirror.paging import reading
 from mirror.remotes.base import Pager, Scanner
 from mirror.retry import Schedule
+from mirror.traffic import Traffic
 from mirror.walking import Failures, walk_folders
 
 log = logging.getLogger(__name__)

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REVALIDATION = Schedule(tries=2, deadline=5.0)
+REVALIDATION = Schedule(tries=2, deadline=5.0, extends=False)
 """Patience with an origin while a cached answer stands by."""
 
 

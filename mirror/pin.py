@@ -20,6 +20,7 @@ from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError
 from mirror.limits import raise_descriptor_limit
 from mirror.selection import read_patterns, walk
+from mirror.traffic import Traffic
 from mirror.warm import REPORT_INTERVAL, WARM_TTL, Progress, Summary, fetch
 
 
@@ -33,6 +34,7 @@ async def pin(
     fetching: bool,
     report: Callable[[Progress], None],
     recorded: Callable[[], None] = lambda: None,
+    traffic: Traffic = Traffic(),  # noqa: B008 - frozen
 ) -> Summary:
     """Pin the files of ``source`` that match, now and later, and fetch those that are there.
 
@@ -45,6 +47,7 @@ async def pin(
         fetching: False: only record the pins.
         report: called with the progress now and then, and once at the end.
         recorded: called once the pins will stay.
+        traffic: how much may be asked of the network.
 
     Returns:
         What was fetched; without ``fetching``, what there is to fetch. `Summary.refused`: it does not fit,
@@ -59,7 +62,7 @@ async def pin(
     raise_descriptor_limit()
     wanted = read_patterns(patterns)
     started = trio.current_time()
-    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:
+    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
         await engine.namespace.check_source()
         listing = _Listing(engine, wanted, report)
         async with background() as nursery:

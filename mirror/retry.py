@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +34,8 @@ class Schedule:
     """Attempts in all, without progress in between."""
     deadline: float = 30.0
     """Time in all, without progress in between."""
+    extends: bool = True
+    """`progressed` begins the deadline anew; False: something else stands by, and is used after it."""
 
     def pause(self, failures: int, retry_after: float | None, elapsed: float, luck: float) -> float | None:
         """Seconds to wait after the ``failures``-th failure in a row, or None to give up.
@@ -70,6 +73,18 @@ class Attempts:
         return self._schedule.pause(self._failures, error.retry_after, elapsed, JITTER.random())
 
 
+_under_way: ContextVar[Callable[[], None] | None] = ContextVar("under_way", default=None)
+
+
+def progressed() -> None:
+    """Note that what this task does for `retrying` gets somewhere, though it may take long.
+
+    For one operation that is much work: reading a list of a million files.
+    """
+    if (extend := _under_way.get()) is not None:
+        extend()
+
+
 async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]], where: str) -> T:
     """Run ``operation`` until it succeeds, fails for good, or the schedule is used up.
 
@@ -84,13 +99,22 @@ async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]], wh
         MirrorError: any other failure of the operation, at once.
     """
     attempts = Attempts(schedule)
-    with trio.move_on_after(schedule.deadline):
-        while True:
-            try:
-                return await operation()
-            except Transient as exc:
-                pause = attempts.failed(exc)
-                if pause is None:
-                    raise OriginFailed(str(exc)) from exc
-            await trio.sleep(pause)
+    with trio.move_on_after(schedule.deadline) as scope:
+
+        def extend() -> None:
+            if schedule.extends:
+                scope.deadline = trio.current_time() + schedule.deadline
+
+        token = _under_way.set(extend)
+        try:
+            while True:
+                try:
+                    return await operation()
+                except Transient as exc:
+                    pause = attempts.failed(exc)
+                    if pause is None:
+                        raise OriginFailed(str(exc)) from exc
+                await trio.sleep(pause)
+        finally:
+            _under_way.reset(token)
     raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")

@@ -21,6 +21,7 @@ from mirror.engine import Engine, open_source
 from mirror.errors import MirrorError
 from mirror.fetch import Priority
 from mirror.limits import raise_descriptor_limit
+from mirror.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ async def verify(
     *,
     rate: float = 0.0,
     deadline: float = 30.0,
+    traffic: Traffic = Traffic(),  # noqa: B008 - frozen
     refetch: bool = True,
     report: Callable[[Summary], None] = lambda _summary: None,
 ) -> Summary:
@@ -104,6 +106,7 @@ async def verify(
         cache_folder: the cache.
         rate: bytes a second to read at most; 0: no limit.
         deadline: seconds without a byte after which a request to an origin counts as stalled.
+        traffic: how much may be asked of the network.
         refetch: fetch again what was bad.
         report: called with what was found so far, after every object.
 
@@ -134,7 +137,7 @@ async def verify(
                 await _check(cache, url, node, path, pace, summary, bad)
                 report(summary)
             if bad and refetch:
-                await _fetch_again(cache, url, deadline, bad, summary)
+                await _fetch_again(cache, url, deadline, traffic, bad, summary)
         summary.elapsed = trio.current_time() - started
         report(summary)
     return summary
@@ -193,9 +196,14 @@ def _note(finding: Finding, url: str, path: str, summary: Summary, bad: list[tup
 
 
 async def _fetch_again(
-    cache: Cache, url: str, deadline: float, bad: Sequence[tuple[Damage, Node]], summary: Summary
+    cache: Cache,
+    url: str,
+    deadline: float,
+    traffic: Traffic,
+    bad: Sequence[tuple[Damage, Node]],
+    summary: Summary,
 ) -> None:
-    async with open_source(url, cache, ttl=0.0, deadline=deadline) as engine:
+    async with open_source(url, cache, ttl=0.0, deadline=deadline, traffic=traffic) as engine:
         for damage, node in bad:
             damage.reason = await fetched_again(engine, node)
             damage.refetched = damage.reason is None

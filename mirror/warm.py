@@ -28,8 +28,9 @@ from mirror.budget import Budget, apply_limits
 from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
 from mirror.fetch import Priority
-from mirror.limits import raise_descriptor_limit
+from mirror.limits import raise_descriptor_limit, run_for_long
 from mirror.selection import read_patterns, walk
+from mirror.traffic import Traffic
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""
@@ -86,6 +87,7 @@ async def warm(
     jobs: int,
     deadline: float,
     report: Callable[[Progress], None],
+    traffic: Traffic = Traffic(),  # noqa: B008 - frozen
     cache_size: str | None = None,
     min_free: str | None = None,
 ) -> Summary:
@@ -98,6 +100,7 @@ async def warm(
         jobs: files fetched at once.
         deadline: seconds without a byte after which a request counts as stalled.
         report: called with the progress now and then, and once at the end.
+        traffic: how much may be asked of the network.
         cache_size: a limit to set first, as `mirror.budget.apply_limits` takes it.
         min_free: the same.
 
@@ -109,9 +112,10 @@ async def warm(
         cache.CacheError: the cache cannot be used.
     """
     raise_descriptor_limit()
+    run_for_long()
     wanted = read_patterns(patterns)
     started = trio.current_time()
-    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline) as engine:
+    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
         await apply_limits(engine.cache, cache_size, min_free)
         await engine.cache.objects.shrink()
         await engine.namespace.check_source()
@@ -242,8 +246,8 @@ class _Run:
         async with receive:
             async for found in receive:
                 file = found
-                if engine.cache.objects.filled_by_another(file[1]):
-                    self._met_another = True
+                # Looked for only once another was met: it is a system call for every file.
+                if self._met_another and engine.cache.objects.filled_by_another(file[1]):
                     self._put_off.append(file)
                     if len(self._put_off) <= PUT_OFF:
                         continue
@@ -281,7 +285,8 @@ class _Run:
             self.summary.bytes_total += node.size or 0
             self._budget.add(path, node.size or 0)
         if not engine.cache.objects.state(node).complete:
-            await engine.fetcher.whole(node, Priority.WARM)
+            if await engine.fetcher.missing(node, Priority.WARM):
+                self._met_another = True
             self.summary.files_fetched += 1
         self.summary.files_done += 1
         self.summary.bytes_done += node.size or 0

@@ -23,6 +23,7 @@ from mirror.cli.fsck import fsck
 from mirror.cli.gc import gc
 from mirror.cli.index import index
 from mirror.cli.ls import ls
+from mirror.cli.manifest import manifest
 from mirror.cli.mount import mount
 from mirror.cli.pin import pin
 from mirror.cli.pins import pins
@@ -84,6 +85,7 @@ for command in (
     warm,
     index,
     refresh,
+    manifest,
     ls,
     du,
     pin,

@@ -20,8 +20,9 @@ from mirror.cli.values import (
     MountOptions,
     limit_options,
     mount_options,
+    traffic_options,
 )
-from mirror.config import MountConfig, OpenMode, VerifyMode
+from mirror.config import FetchMode, MountConfig, OpenMode, VerifyMode
 from mirror.errors import MirrorError, UsageError
 
 EXAMPLES = """\b
@@ -38,8 +39,8 @@ Options of -o:
   no_passthrough        answer every read in the daemon (to compare, or to find a fault)
   nodev,nosuid,noexec…  as for any mount
   KEY=VALUE             cache, cache_size, min_free, open, open_wait_size, ttl,
-                        deadline, verify, scrub, read_ahead, backing_limit, spin,
-                        log_file: as the long options
+                        fetch, deadline, max_connections, bwlimit, verify, scrub,
+                        read_ahead, backing_limit, spin, log_file: as the long options
 """
 
 
@@ -81,6 +82,14 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
     help="Largest file that --open auto waits for.",
 )
 @click.option(
+    "--fetch",
+    type=click.Choice([mode.value for mode in FetchMode]),
+    default="auto",
+    show_default=True,
+    help="How much of a large file is fetched when some of it is read: all of it, only what is read, or "
+    "(auto) what is read until that is a tenth of it, or a reader goes forward.",
+)
+@click.option(
     "--ttl",
     callback=DURATION,
     default="60",
@@ -89,6 +98,7 @@ def _read_mount_options(context: click.Context, _: click.Parameter, lists: tuple
     help="How long names, attributes and listings are trusted; also 5m, 1h, inf.",
 )
 @DEADLINE_OPTION
+@traffic_options
 @click.option(
     "--verify",
     "verify",
@@ -155,8 +165,11 @@ def mount(
     min_free: str | None,
     open_mode: str,
     open_wait_bytes: int,
+    fetch: str,
     ttl: float,
     deadline: float,
+    max_connections: int,
+    bwlimit: str | None,
     verify: str,
     scrub: float,
     read_ahead: int,
@@ -196,8 +209,11 @@ def mount(
         min_free=min_free,
         open_mode=OpenMode(open_mode),
         open_wait_bytes=open_wait_bytes,
+        fetch=FetchMode(fetch),
         ttl=ttl,
         deadline=deadline,
+        max_connections=max_connections,
+        bwlimit=bwlimit,
         verify=VerifyMode(verify),
         scrub=scrub,
         passthrough=options.passthrough,

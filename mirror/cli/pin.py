@@ -42,6 +42,8 @@ def pin(
     no_fetch: bool,
     jobs: int,
     deadline: float,
+    max_connections: int,
+    bwlimit: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -55,6 +57,7 @@ def pin(
         raise UsageError("--deadline must be above 0")
     from mirror.cli.progress import reporter
     from mirror.remotes import canonical
+    from mirror.traffic import Traffic
 
     url = canonical(source)
     folder = usable_cache(cache)
@@ -73,6 +76,7 @@ def pin(
                 fetching=not no_fetch,
                 report=report,
                 recorded=lambda: recorded.append(True),
+                traffic=Traffic(max_connections, bwlimit),
             )
 
         outcome = interruptible(work)

@@ -89,6 +89,9 @@ def rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
         f"{counters.get('opens_cached', 0):,} through the page cache"
     )
     fetched = human.size(counters.get("bytes_fetched", 0))
+    connections = human.count(counters.get("connections", 0), "connection")
+    limit = counters.get("bwlimit")
+    at_most = f", at most {human.size(limit)} a second" if limit else ""
     files = (
         f"{backing['registered']:,} registered, {backing['open']:,} open, "
         f"{backing['held']:,} held (limit {backing['limit']:,})"
@@ -102,5 +105,6 @@ def rows(mount: dict[str, Any]) -> list[tuple[str, str]]:
         ("opens", opens),
         ("reads", f"{counters.get('read_requests', 0):,} requests reached the daemon"),
         ("origin", f"{human.count(counters.get('remote_requests', 0), 'request')}, {fetched} fetched"),
+        ("network", f"{connections} busy{at_most}"),
         ("backing files", files),
     ]

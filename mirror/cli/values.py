@@ -17,6 +17,7 @@ from typing import TypeVar
 import click
 
 from mirror.errors import UsageError
+from mirror.traffic import CONNECTIONS
 
 T = TypeVar("T")
 
@@ -115,6 +116,43 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def bwlimit(text: str) -> str | None:
+    """Rate or table of rates as `mirror.http.throttle.read_table` takes it, a file's path made absolute.
+
+    None: no limit. Raises ValueError with a line that says what is understood.
+    """
+    from mirror.http.throttle import FILE, read_table
+
+    if text.strip().lower() in {"off", "0", "none"}:
+        return None
+    if text.startswith(FILE):
+        text = FILE + str(Path(text[1:]).absolute())
+    read_table(text)
+    return text
+
+
+BWLIMIT = option_value(bwlimit)
+
+
+def traffic_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``--max-connections`` and ``--bwlimit``, for every command that fetches."""
+    command = click.option(
+        "--bwlimit",
+        callback=BWLIMIT,
+        metavar="RATE|TABLE|@FILE",
+        help="Most bytes a second to receive, as in 10M; by time of day, as in '08:00,1M 19:00,off'; or a "
+        "file with either, read again when it changes.  [default: no limit]",
+    )(command)
+    return click.option(
+        "--max-connections",
+        type=click.IntRange(1, 256),
+        default=CONNECTIONS,
+        show_default=True,
+        metavar="N",
+        help="Most connections to one server.",
+    )(command)
+
+
 class _Path(click.Path):
     """A path that is not empty: that would mean the current folder, and mostly is a variable never set."""
 
@@ -143,10 +181,13 @@ DEADLINE_OPTION = click.option(
 _OURS = frozenset(
     {
         "backing_limit",
+        "bwlimit",
         "cache",
         "cache_size",
         "deadline",
+        "fetch",
         "log_file",
+        "max_connections",
         "min_free",
         "open",
         "open_wait_size",

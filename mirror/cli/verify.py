@@ -14,7 +14,7 @@ import click
 
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, SIZE
+from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, SIZE, traffic_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ Exit codes:
 )
 @click.option("--no-refetch", is_flag=True, help="Remove what is damaged, fetch nothing.")
 @DEADLINE_OPTION
+@traffic_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only what is damaged.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def verify(
@@ -59,6 +60,8 @@ def verify(
     rate: int | None,
     no_refetch: bool,
     deadline: float,
+    max_connections: int,
+    bwlimit: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -72,6 +75,7 @@ def verify(
         raise UsageError("--deadline must be above 0")
     from mirror.cli.running import finished, interruptible
     from mirror.remotes import key
+    from mirror.traffic import Traffic
     from mirror.verify import verify as check
 
     url = None if source is None else key(source)
@@ -86,6 +90,7 @@ def verify(
             deadline=deadline,
             refetch=not no_refetch,
             report=report,
+            traffic=Traffic(max_connections, bwlimit),
         )
         stopped_or_done = interruptible(work)
     outcome = finished(stopped_or_done, "stopped; what was checked until then is noted")

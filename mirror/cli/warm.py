@@ -19,7 +19,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, limit_options
+from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
                 help="Files fetched at once.",
             ),
             DEADLINE_OPTION,
+            traffic_options,
             click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed."),
             click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
         )
@@ -79,6 +80,8 @@ def warm(
     min_free: str | None,
     jobs: int,
     deadline: float,
+    max_connections: int,
+    bwlimit: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -91,6 +94,7 @@ def warm(
         raise UsageError("--deadline must be above 0")
     from mirror.cli.progress import reporter
     from mirror.remotes import canonical
+    from mirror.traffic import Traffic
 
     url = canonical(source)
     folder = usable_cache(cache)
@@ -106,6 +110,7 @@ def warm(
                 folder,
                 jobs=jobs,
                 deadline=deadline,
+                traffic=Traffic(max_connections, bwlimit),
                 report=report,
                 cache_size=cache_size,
                 min_free=min_free,

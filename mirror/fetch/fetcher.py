@@ -19,24 +19,27 @@ import trio
 
 from cache import CacheError, Node, Objects, Verification
 from mirror.background import background
+from mirror.config import FetchMode
 from mirror.errors import MirrorError, NoSpace, NotFound, OriginFailed, VersionChanged
 from mirror.fetch.ahead import ReadAhead
 from mirror.fetch.bypass import Bypass
 from mirror.fetch.descriptors import Delivery, Descriptors
-from mirror.fetch.fill import Fill, FillState
+from mirror.fetch.fill import Fill
+from mirror.fetch.life import FillState
+from mirror.fetch.pace import Pace
 from mirror.fetch.slots import Priority, Slots
 from mirror.flight import SingleFlight
 from mirror.namespace import REVALIDATION, Namespace
 from mirror.remotes.base import Remote
 from mirror.retry import Schedule
+from mirror.traffic import CONNECTIONS
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 16
 RESERVED = 4
-"""Requests at once to one source; so many of them are kept for blocked readers."""
-FILLS_AHEAD = 8
-"""Neighbours are only begun while fewer fills than this are under way."""
+"""So many of the requests to one source are kept for blocked readers, but never more than a quarter."""
+SHARED_PATIENCE = 0.5
+"""Seconds that a reader waits for another process to fetch what it reads; it may be after other bytes."""
 LONGEST_QUEUE = 1024
 """Neighbours that wait; the oldest are forgotten beyond it, they were passed by."""
 READ_TRIES = 16
@@ -56,6 +59,10 @@ class Counters:
     bytes_fetched: int = 0
     damaged: int = 0
     """Objects that were not what had come, found before they were registered."""
+    hedges: int = 0
+    """Parts that were slow to come and were asked for once more."""
+    bytes_twice: int = 0
+    """Bytes that came twice for that."""
     bytes_bypassed: int = 0
     """Served straight from the origin because the cache could not hold them."""
 
@@ -74,6 +81,9 @@ class Fetcher:
         delivery: Delivery,
         verification: Verification | None,
         discarded: Callable[[Node], None],
+        connections: int,
+        mode: FetchMode,
+        whole_up_to: int,
     ) -> None:
         self.counters = Counters()
         self._verification = verification
@@ -84,7 +94,12 @@ class Fetcher:
         self._namespace = namespace
         self._schedule = schedule
         self._register = completed
-        self._slots = Slots(CONNECTIONS, RESERVED)
+        reserved = min(RESERVED, connections // 4)
+        self._slots = Slots(connections, reserved)
+        self.pace = Pace(connections)
+        self._spare = connections - reserved
+        self._mode = mode
+        self._whole_up_to = whole_up_to
         self._fills: dict[int, Fill] = {}
         self._delivery = delivery
         self._on_discard = discarded
@@ -98,6 +113,11 @@ class Fetcher:
     def running(self) -> int:
         """Fills under way."""
         return len(self._fills)
+
+    @property
+    def requests_under_way(self) -> int:
+        """Requests for bytes of files that hold a connection at this moment."""
+        return self._slots.held
 
     @property
     def bytes_fetched(self) -> int:
@@ -136,6 +156,10 @@ class Fetcher:
         """Bytes of a complete file, also when no header ever told."""
         return self._objects.state(node).extents.stop
 
+    def fetches_whole(self, node: Node) -> bool:
+        """Whether all of a file is fetched, whatever is read of it."""
+        return self._mode is FetchMode.WHOLE or node.size is None or node.size <= self._whole_up_to
+
     def start(self, node: Node, priority: Priority) -> Fill:
         """Begin to fetch a file, or raise the priority of its fill."""
         fill = self._fills.get(node.id)
@@ -154,6 +178,10 @@ class Fetcher:
             completed=self._completed,
             outdated=self._outdated,
             discarded=self._discarded,
+            pace=self.pace,
+            mode=self._mode
+            if priority is Priority.DEMAND and not self.fetches_whole(node)
+            else FetchMode.WHOLE,
         )
         self.counters.fills_started += 1
         self._nursery.start_soon(self._run, fill)
@@ -167,7 +195,13 @@ class Fetcher:
             MirrorError: it cannot be fetched.
         """
         if not await self.complete(node):
-            await self.start(node, priority).whole(priority)
+            await self.missing(node, priority)
+
+    async def missing(self, node: Node, priority: Priority) -> bool:
+        """`whole`, for a file that was not complete a moment ago; True: another process had it first."""
+        fill = self.start(node, priority)
+        await fill.whole(priority)
+        return fill.followed
 
     async def read(self, node: Node, offset: int, size: int) -> bytes | bytearray:
         """Up to ``size`` bytes at ``offset``: fewer only at the end of the file.
@@ -204,7 +238,8 @@ class Fetcher:
                 return await self._read_origin(node, offset, stop)
             fill = self.start(node, Priority.DEMAND)
         try:
-            await fill.wait(offset, stop)
+            if not await self._present(fill, offset, stop):
+                return await self._read_origin(node, offset, stop)
         except NoSpace:
             return await self._read_origin(node, offset, stop)
         except NotFound as exc:
@@ -219,6 +254,18 @@ class Fetcher:
             return data
         return await self._delivery.read(node, offset, stop, partial=True)
 
+    async def _present(self, fill: Fill, offset: int, stop: int) -> bool:
+        """Wait for a range; False: another process fetches what is read there, and not this."""
+        if fill.wants_all:
+            await fill.wait(offset, stop)
+            return True
+        while True:
+            with trio.move_on_after(SHARED_PATIENCE):
+                await fill.wait(offset, stop)
+                return True
+            if fill.shares:
+                return False
+
     def opened(self, node: Node) -> None:
         """Note that a reader opened a file: what it will open next may be fetched ahead."""
         window = self._ahead.opened(node)
@@ -228,7 +275,8 @@ class Fetcher:
 
     def _fetch_ahead(self) -> None:
         """Keep a few neighbours on their way; the others wait here, where they cost nothing."""
-        while self._window and len(self._fills) < FILLS_AHEAD:
+        most = self.pace.ahead(self._spare)
+        while self._window and len(self._fills) < most:
             neighbour = self._window.popleft()
             if neighbour.id not in self._fills and not self._objects.state(neighbour).complete:
                 self.counters.fetched_ahead += 1
@@ -247,8 +295,12 @@ class Fetcher:
             del self._fills[fill.node.id]
             self._fetch_ahead()
             self.counters.bytes_fetched += fill.fetched
+            self.counters.hedges += fill.hedges.made
+            self.counters.bytes_twice += fill.hedges.wasted
             if fill.state is FillState.COMPLETE:
                 self.counters.fills_completed += 1
+            elif fill.state is FillState.LAPSED:
+                self._delivery.forget(fill.node.id)
             else:
                 self.counters.fills_failed += 1
                 self._delivery.forget(fill.node.id)
@@ -320,6 +372,9 @@ async def open_fetcher(
     delivery: Delivery | None = None,
     verification: Verification | None = None,
     discarded: Callable[[Node], None] = lambda _node: None,
+    connections: int = CONNECTIONS,
+    mode: FetchMode = FetchMode.WHOLE,
+    whole_up_to: int = 0,
 ) -> AsyncIterator[Fetcher]:
     """A fetcher whose fills end with this context: cancelled, their lease given back, resumable.
 
@@ -327,6 +382,8 @@ async def open_fetcher(
     it must not keep ``fd``. ``delivery`` answers reads; by default with the bytes. With ``verification``
     every object is compared with its checksums before it is handed over. ``discarded(node)`` is called
     when bytes of an incomplete file turned out to be wrong: what anybody keeps of them must go.
+    ``connections``: most requests at once. ``mode``: how much is fetched of files of more than
+    ``whole_up_to`` bytes when some of it is read.
     """
     async with background() as nursery:
         fetcher = Fetcher(
@@ -339,6 +396,9 @@ async def open_fetcher(
             delivery or Descriptors(objects),
             verification,
             discarded,
+            connections,
+            mode,
+            whole_up_to,
         )
         try:
             yield fetcher

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from enum import Enum, auto
 
 import trio
 
 from cache import CacheError, CacheFull, Extents, Filler, Node, Objects, same_version
 from cache.digests import Digest
+from mirror.config import FetchMode
 from mirror.errors import (
     BrokenPromise,
     MirrorError,
@@ -28,20 +28,19 @@ from mirror.errors import (
     Transient,
     VersionChanged,
 )
-from mirror.fetch.plan import Range, next_part
+from mirror.fetch.appetite import Appetite
+from mirror.fetch.life import ENDED, FillState, LapsedError, TurnError, Waiter
+from mirror.fetch.pace import Pace
+from mirror.fetch.part import Chunk, Hedges, PartUnderWay
+from mirror.fetch.plan import Range, next_part, shared
 from mirror.fetch.promise import Promise
 from mirror.fetch.slots import Priority, Slots
+from mirror.http.throttle import PROCESS
 from mirror.remotes.base import Part, Remote
 from mirror.retry import Attempts, Schedule
 
 log = logging.getLogger(__name__)
 
-PARALLEL_PARTS = 4
-"""Parts of one file under way at once, when the origin serves ranges."""
-NEARBY_PARTS = 2
-NEARBY = 0.02
-"""As many for an origin that answers within so many seconds: one connection keeps such a link busy, a
-second one hides the gaps, and any further one only takes the processor from the readers (measured)."""
 URGENT_PARTS = 4
 """Further ones for readers that wait elsewhere in the file."""
 SMALL = 1024 * 1024
@@ -49,7 +48,15 @@ SMALL = 1024 * 1024
 UNKNOWN = 1 << 62
 """Where a file ends as long as nobody has said."""
 FLUSH = 1024 * 1024
-"""Received bytes are gathered up to this many before they are written; more only delays the readers."""
+FLUSH_SECONDS = 0.05
+"""Received bytes are gathered up to this many, or for so long, before they are written; more only delays
+the readers."""
+TICK = 0.1
+"""Seconds between looks at parts that bring nothing, or little."""
+IDLE = 10.0
+"""Seconds after which a fill ends of which nobody wants more, and after which one that fetches only what is
+read lets others have the file for `TURN` seconds: they may want other bytes of it."""
+TURN = 0.25
 ROOM = 16 * 1024 * 1024
 """Bytes to evict at least when the disk is full although there should have been room."""
 FULL_TRIES = 4
@@ -58,45 +65,6 @@ FOLLOW_INTERVAL = 0.05
 FIRST_FOLLOW_INTERVAL = 0.005
 """Seconds between looks at what another process fills, and between the first two, from where on they
 double: most files are small, and complete in a moment."""
-
-Chunk = bytes | bytearray | memoryview
-
-
-class FillState(Enum):
-    """Life of a fill; only `Fill._enter` moves it."""
-
-    WAITING = auto()
-    """Created; nothing is known about the lease yet."""
-    FOLLOWING = auto()
-    """Another process fills the object."""
-    FILLING = auto()
-    """The lease is ours."""
-    COMPLETE = auto()
-    """Every byte is there and the object has its final name."""
-    FAILED = auto()
-    """Given up; `error` says why. What was fetched is kept unless the version is gone."""
-
-
-class _Part:
-    """One request under way: it has still to deliver ``at`` to ``stop``."""
-
-    __slots__ = ("at", "attempts", "stop")
-
-    def __init__(self, start: int, stop: int, schedule: Schedule) -> None:
-        self.at = start
-        self.stop = stop
-        self.attempts = Attempts(schedule)
-
-
-class _Waiter:
-    """Somebody who needs a range, or with None the whole file."""
-
-    __slots__ = ("priority", "range", "woken")
-
-    def __init__(self, wanted: Range | None, priority: Priority) -> None:
-        self.range = wanted
-        self.priority = priority
-        self.woken = trio.Event()
 
 
 class Fill:
@@ -115,12 +83,17 @@ class Fill:
         completed: Callable[[Node, int], Awaitable[None]],
         outdated: Callable[[Node, MirrorError], Awaitable[None]],
         discarded: Callable[[Node], None],
+        pace: Pace,
+        mode: FetchMode = FetchMode.WHOLE,
     ) -> None:
         self.node = node
         self.state = FillState.WAITING
         self.error: MirrorError | None = None
         self.fetched = 0
         """Bytes that came over the network."""
+        self.hedges = Hedges()
+        self.followed = False
+        """Another process was seen to fill it."""
         self.served = False
         """Readers were told that bytes are there before all were."""
         self._path = path
@@ -138,9 +111,10 @@ class Fill:
         self._size = node.size
         self._promise = Promise(path)
         self._ranged: bool | None = None  # None: the origin has not answered yet
-        self._parallel = PARALLEL_PARTS
-        self._parts: list[_Part] = []
-        self._waiters: list[_Waiter] = []
+        self._pace = pace
+        self._appetite = Appetite(mode)
+        self._parts: list[PartUnderWay] = []
+        self._waiters: list[Waiter] = []
         self._cursor = 0
         self._writing = trio.Lock()
         self._kick = trio.Event()  # something the planner should look at happened
@@ -159,9 +133,27 @@ class Fill:
 
     def raise_priority(self, priority: Priority) -> None:
         """Somebody more urgent wants it, without waiting here."""
+        if priority is not Priority.DEMAND:
+            self.want_all()
         if priority < self._priority:
             self._priority = priority
             self._slots.reconsider()
+
+    def want_all(self) -> None:
+        """Somebody wants the whole file."""
+        if not self._appetite.whole:
+            self._appetite.whole = True
+            self._kick.set()
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether the whole file is fetched, whatever is read of it."""
+        return self._appetite.whole
+
+    @property
+    def shares(self) -> bool:
+        """Whether another process fills the object, and may not fetch what is read here."""
+        return self.state is FillState.FOLLOWING and not self._appetite.whole
 
     async def wait(self, start: int, stop: int) -> None:
         """Wait until the bytes ``start`` to ``stop`` are present.
@@ -170,9 +162,10 @@ class Fill:
             MirrorError: the fill failed, for all who wait.
         """
         self._cursor = stop
+        self._appetite.read(start, stop)
         # Once more when it was begun anew between this reader's being woken and its turn.
         while self.state is not FillState.COMPLETE and not self._present.covers(start, stop):
-            await self._wait(_Waiter((start, stop), Priority.DEMAND))
+            await self._wait(Waiter((start, stop), Priority.DEMAND))
         self.served = True
 
     def look_again(self) -> None:
@@ -182,9 +175,10 @@ class Fill:
 
     async def whole(self, priority: Priority) -> None:
         """Wait until the object is complete. Raises as `wait` does."""
-        await self._wait(_Waiter(None, priority))
+        self.want_all()
+        await self._wait(Waiter(None, priority))
 
-    async def _wait(self, waiter: _Waiter) -> None:
+    async def _wait(self, waiter: Waiter) -> None:
         if self.state is FillState.COMPLETE:
             return
         if self.error is None:
@@ -200,7 +194,7 @@ class Fill:
 
     def _wake(self) -> None:
         """Let those go on whose bytes are there, or all when the fill has ended."""
-        ended = self.state in (FillState.COMPLETE, FillState.FAILED)
+        ended = self.state in ENDED
         for waiter in self._waiters:
             if ended or (waiter.range is not None and self._present.covers(*waiter.range)):
                 waiter.woken.set()
@@ -214,7 +208,7 @@ class Fill:
     async def run(self) -> None:
         """Fetch what is missing and complete the object; never raises but when cancelled."""
         error: MirrorError = OriginFailed("the mirror is shutting down")
-        keep = True
+        keep, end = True, FillState.FAILED
         try:
             try:
                 await self._fill()
@@ -222,6 +216,8 @@ class Fill:
                 log.warning("%s; fetching it once more", exc)
                 self._start_over()
                 await self._fill()
+        except LapsedError:
+            error, end = OriginFailed("nobody reads it any more"), FillState.LAPSED
         except BrokenPromise as exc:
             error, keep = exc, False
             self._discarded(self.node)
@@ -242,11 +238,20 @@ class Fill:
         finally:
             if self.state is not FillState.COMPLETE:
                 self.error = error
-                self._give_up(keep=keep)
+                self._give_up(end, keep=keep)
 
     async def _fill(self) -> None:
-        if await self._take_lease():
-            await self._finish(await (self._fetch_small() if self._is_small() else self._fetch_parts()))
+        while await self._take_lease():
+            try:
+                fd = await (self._fetch_small() if self._is_small() else self._fetch_parts())
+            except TurnError:
+                filler, self._filler = self._held(), None
+                filler.close()
+                self._enter(FillState.FOLLOWING)
+                await trio.sleep(TURN)
+            else:
+                await self._finish(fd)
+                return
 
     def _start_over(self) -> None:
         """Throw away what came, and what was learned from the answers that brought it."""
@@ -273,6 +278,7 @@ class Fill:
                 await self._finish(fd)
                 return False
             self._present = state.extents
+            self.followed = True
             self._enter(FillState.FOLLOWING)
             await trio.sleep(pause)
             pause = min(2 * pause, FOLLOW_INTERVAL)
@@ -299,14 +305,14 @@ class Fill:
         await self._completed(self.node, fd)
         self._enter(FillState.COMPLETE)
 
-    def _give_up(self, *, keep: bool) -> None:
+    def _give_up(self, end: FillState, *, keep: bool) -> None:
         filler, self._filler = self._filler, None
         try:
             if filler is not None:
                 (filler.close if keep else filler.discard)()
         except CacheError as exc:
             log.warning("%s: what was fetched could not be put away: %s", self._path, exc)
-        self._enter(FillState.FAILED)
+        self._enter(end)
 
     def _held(self) -> Filler:
         assert self._filler is not None, "only called while the lease is held"
@@ -323,13 +329,13 @@ class Fill:
         attempts = Attempts(self._schedule)
         while self._size:
             try:
-                async with (
-                    self._slots.hold(lambda: self.priority),
-                    self._remote.open_part(self._path, validator=self._validator) as body,
-                ):
-                    self._check(body)
-                    await self._make_room()
-                    chunks = [chunk async for chunk in body]
+                async with self._slots.hold(lambda: self.priority):
+                    asked_at = trio.current_time()
+                    async with self._remote.open_part(self._path, validator=self._validator) as body:
+                        self._pace.answered(trio.current_time() - asked_at)
+                        self._check(body)
+                        await self._make_room()
+                        chunks = [chunk async for chunk in body]
                 break
             except Transient as exc:
                 await self._pause(attempts, exc)
@@ -346,17 +352,27 @@ class Fill:
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
         failures: list[Exception] = []
+        until = trio.current_time() + IDLE
         async with trio.open_nursery() as nursery:
+            watching = trio.CancelScope()
+            nursery.start_soon(self._watch, nursery, failures, watching)
             while (missing := self._missing()) and not failures:
                 self._kick = trio.Event()
-                part = self._next_part(missing)
+                over = not self._appetite.whole and trio.current_time() >= until
+                part = None if over else self._next_part(missing)
                 if part is not None:
                     self._parts.append(part)
                     nursery.start_soon(self._fetch_part, part, failures)
-                else:
+                elif self._parts or self._appetite.whole:
                     await self._kick.wait()
+                elif over:
+                    failures.append(TurnError() if self._waiters else LapsedError())
+                else:
+                    with trio.move_on_at(until):
+                        await self._kick.wait()
             if failures:
                 nursery.cancel_scope.cancel()
+            watching.cancel()
         if failures:
             raise failures[0]
         filler = self._held()
@@ -377,35 +393,80 @@ class Fill:
             return [(0, UNKNOWN)]
         return self._present.gaps(0, self._size)
 
-    def _next_part(self, missing: list[Range]) -> _Part | None:
+    def _next_part(self, missing: list[Range]) -> PartUnderWay | None:
         """The next part to request now, or None: wait for those under way, or for a demand."""
         under_way = [(part.at, part.stop) for part in self._parts]
         if under_way and not self._ranged:
             return None  # the first answer, or the only one there is, decides
+        pace = self._pace
         demands = [waiter.range for waiter in self._waiters if waiter.range is not None]
-        if len(under_way) >= self._parallel + (URGENT_PARTS if demands else 0):
+        if len(under_way) >= pace.parts + (URGENT_PARTS if demands else 0):
             return None
-        cursor = self._cursor if len(under_way) < self._parallel else None
-        chosen = next_part(missing, under_way, demands, cursor)
+        if not self._appetite.whole and self._size is not None:
+            self._appetite.has(self._present.total, self._size)
+            missing = self._appetite.wanted(missing, demands, self._cursor, pace.touch_size())
+        cursor = self._cursor if len(under_way) < pace.parts else None
+        left = sum(stop - start for start, stop in missing)
+        chosen = next_part(missing, under_way, demands, cursor, pace.part_size(left))
+        if chosen is None and cursor is not None and not pace.quick:
+            chosen = shared(under_way, pace.worth())
         if chosen is None:
             return None
         if chosen.cut is not None:
-            self._parts[chosen.cut].stop = chosen.start
-        return _Part(chosen.start, chosen.stop, self._schedule)
+            self._cut(self._parts[chosen.cut], chosen.start)
+        return PartUnderWay(chosen.start, chosen.stop, self._schedule)
 
-    async def _fetch_part(self, part: _Part, failures: list[Exception]) -> None:
+    def _cut(self, part: PartUnderWay, stop: int) -> None:
+        """Let a part, and whoever fetches the same, end earlier."""
+        for other in self._parts:
+            if other is part or other.original is part or part.original is other:
+                other.stop = min(other.stop, stop)
+
+    async def _fetch_part(self, part: PartUnderWay, failures: list[Exception]) -> None:
         try:
-            while part.at < part.stop:
-                try:
-                    async with self._slots.hold(lambda: self.priority):
-                        await self._request(part)
-                except Transient as exc:
-                    await self._pause(part.attempts, exc)
+            with part.scope:
+                while part.at < part.stop:
+                    try:
+                        async with self._slots.hold(lambda: self.priority):
+                            await self._request(part)
+                    except Transient as exc:
+                        if part.original is not None:
+                            break  # the original goes on
+                        await self._pause(part.attempts, exc)
         except (MirrorError, CacheError) as exc:
             failures.append(exc)
         finally:
             self._parts.remove(part)
+            self.hedges.ended(part, self._parts)
             self._kick.set()
+
+    # -- parts that lag ----------------------------------------------------------------------
+
+    async def _watch(self, nursery: trio.Nursery, failures: list[Exception], scope: trio.CancelScope) -> None:
+        """Write what a part has brought that brings no more, and ask for its rest once more."""
+        with scope:
+            while True:
+                await trio.sleep(TICK)
+                for part in list(self._parts):
+                    try:
+                        if part.size and trio.current_time() - part.last_at > FLUSH_SECONDS:
+                            await self._flush(part)
+                    except (MirrorError, CacheError) as exc:
+                        failures.append(exc)
+                        self._kick.set()
+                        return
+                    if part in self._parts and (hedge := self._hedge(part)) is not None:
+                        self._parts.append(hedge)
+                        nursery.start_soon(self._fetch_part, hedge, failures)
+
+    def _hedge(self, part: PartUnderWay) -> PartUnderWay | None:
+        # Under a limit on the bytes a second of this process, it is the limit that everybody waits for.
+        if not self._ranged or self._size is None or PROCESS.rate is not None:
+            return None
+        hedge = self.hedges.make(part, self._parts, self._size, self._pace, self._schedule)
+        if hedge is not None:
+            log.info("%s: bytes from %d on are slow to come, asked for once more", self._path, part.at)
+        return hedge
 
     async def _pause(self, attempts: Attempts, failure: Transient) -> None:
         """Wait before the next try, or give up."""
@@ -415,23 +476,29 @@ class Fill:
         log.info("%s: %s; trying again in %.1f s", self._path, failure, pause)
         await trio.sleep(pause)
 
-    async def _request(self, part: _Part) -> None:
+    async def _request(self, part: PartUnderWay) -> None:
         """Make one request for what is left of a part and write what comes."""
         everything = part.at == 0 and (self._size is None or part.stop >= self._size)
         stop = None if everything else part.stop
-        asked_at = trio.current_time()
-        async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
-            self._parallel = NEARBY_PARTS if trio.current_time() - asked_at < NEARBY else PARALLEL_PARTS
-            await self._begin(body)
-            if not self._ranged:
-                # The whole file has to come in one answer: this part is the only one from now on.
-                part.at, part.stop = 0, UNKNOWN if self._size is None else self._size
-                if body.start > 0 or body.stop not in (None, self._size):
-                    return  # it does not: ask again, for everything
-            self._kick.set()
-            await self._receive(body, part)
-            if body.stop is None and self._size not in (None, part.at):
-                raise self._other_size(part.at)
+        part.asks(trio.current_time())
+        try:
+            async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
+                self._pace.answered(trio.current_time() - part.last_at)
+                await self._begin(body)
+                if not self._ranged:
+                    # The whole file has to come in one answer: this part is the only one from now on.
+                    part.at, part.stop = 0, UNKNOWN if self._size is None else self._size
+                    if body.start > 0 or body.stop not in (None, self._size):
+                        return  # it does not: ask again, for everything
+                    self._appetite.whole = True
+                self._kick.set()
+                await self._receive(body, part)
+                if body.stop is None and self._size not in (None, part.at):
+                    raise self._other_size(part.at)
+        finally:
+            part.asked_at = None
+        if part.first_at is not None:
+            self._pace.finished(part.came, part.last_at - part.first_at)
         if self._size is None:
             self._size = part.stop = part.at
             self._held().set_size(self._size)
@@ -473,30 +540,32 @@ class Fill:
         Raises:
             CacheFull: it will not fit.
         """
-        if self._size is not None:
+        if self._size is not None and self._appetite.whole:
             await self._objects.reserve(self._held(), self._size)
 
     def _other_size(self, received: int) -> VersionChanged:
         return VersionChanged(f"{self._path} has changed at the origin: {received} bytes, not {self._size}")
 
-    async def _receive(self, body: Part, part: _Part) -> None:
+    async def _receive(self, body: Part, part: PartUnderWay) -> None:
         """Write the body as it comes, up to where another part was given the rest."""
-        gathered: list[Chunk] = []
-        size = 0
         try:
             async for chunk in body:
-                gathered.append(chunk)
-                size += len(chunk)
-                if size >= FLUSH or part.at + size >= part.stop:
-                    await self._store(part, gathered, size)
-                    gathered, size = [], 0
+                now = trio.current_time()
+                part.takes(chunk, now)
+                if part.original is not None:
+                    self.hedges.won(part, self._parts)
+                self._pace.received(len(chunk), self._slots.held, now)
+                late = now - part.flushed_at > FLUSH_SECONDS
+                if late or part.size >= FLUSH or part.at + part.size >= part.stop:
+                    part.flushed_at = now
+                    await self._flush(part)
                     if part.at >= part.stop and body.stop not in (None, part.stop):
                         return
         except Transient:
             # What came before the break is good: the next try continues behind it.
-            await self._store(part, gathered, size)
+            await self._flush(part)
             raise
-        await self._store(part, gathered, size)
+        await self._flush(part)
 
     async def _write(self, filler: Filler, at: int, chunks: list[Chunk], size: int) -> None:
         """Write to the object; where the disk is fuller than anybody knew, others are evicted for it."""
@@ -513,22 +582,20 @@ class Fill:
             else:
                 return
 
-    async def _store(self, part: _Part, chunks: list[Chunk], size: int) -> None:
-        if not size:
-            return
-        surplus = part.at + size - part.stop
-        if surplus > 0 and part.stop == self._size:
-            raise self._other_size(part.at + size)
-        if surplus > 0:
-            chunks[-1] = memoryview(chunks[-1])[: len(chunks[-1]) - surplus]
-            size -= surplus
+    async def _flush(self, part: PartUnderWay) -> None:
+        """Write what a part has brought."""
         # One at a time: a file system lets nobody else write to the same file anyway.
         async with self._writing:
+            if part.at + part.size > part.stop == self._size:
+                raise self._other_size(part.at + part.size)
+            chunks, size = part.handed_over()
+            if not size:
+                return
             filler = self._held()
             had = filler.present.total
             await self._write(filler, part.at, chunks, size)
             new = filler.present.total > had
-        part.at += size
+            part.at += size
         self.fetched += size
         if new:
             # An origin without ranges that breaks off again and again only sends the same bytes anew.

@@ -46,6 +46,22 @@ def subtract(ranges: Iterable[Range], holes: Iterable[Range]) -> list[Range]:
     return left
 
 
+def shared(under_way: Sequence[Range], least: int) -> Next | None:
+    """Take the later half of the longest part, when nothing else is left for a connection to do.
+
+    Args:
+        under_way: as for `next_part`.
+        least: bytes below which neither half may be.
+    """
+    if not under_way:
+        return None
+    index = max(range(len(under_way)), key=lambda number: under_way[number][1] - under_way[number][0])
+    at, stop = under_way[index]
+    if stop - at < 2 * least:
+        return None
+    return Next(at + (stop - at) // 2, stop, cut=index)
+
+
 def next_part(
     gaps: Sequence[Range],
     under_way: Sequence[Range],

@@ -31,9 +31,15 @@ class Slots:
 
     def __init__(self, total: int, reserved: int) -> None:
         """Allow ``total`` requests at once, ``reserved`` of them for `Priority.DEMAND` only."""
+        self.total = total
         self._free = total
         self._reserved = reserved
         self._queue: list[tuple[Callable[[], Priority], trio.Event]] = []
+
+    @property
+    def held(self) -> int:
+        """Requests under way."""
+        return self.total - self._free
 
     @asynccontextmanager
     async def hold(self, priority: Callable[[], Priority]) -> AsyncIterator[None]:

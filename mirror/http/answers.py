@@ -56,8 +56,9 @@ def failure(response: httpx.Response, where: object, *, conditional: bool) -> Mi
         return NotFound(said)
     if status in (401, 403, 407, 451):
         hint = {
-            401: "; put credentials for the host into ~/.netrc",
+            401: "; put credentials for the host into ~/.netrc or mirror.toml",
             403: "; it refuses access, or does not list this folder",
+            407: "; that is the proxy: set proxy-user and proxy-password, the latter in mirror.toml",
         }
         return AccessDenied(said + hint.get(status, ""))
     if status in (412, 416) and conditional:
@@ -90,7 +91,12 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
 def validator(headers: httpx.Headers) -> str | None:
     """Return the strong ETag as a validator; a weak, malformed or non-ASCII one is none."""
     etag = headers.get("etag")
-    return ETAG + etag if etag is not None and _STRONG.fullmatch(etag) else None
+    return strong(etag) if etag is not None else None
+
+
+def strong(etag: str) -> str | None:
+    """Return the validator that an ETag is, quotes and all; None when it is weak or malformed."""
+    return ETAG + etag if _STRONG.fullmatch(etag) else None
 
 
 def modified(headers: httpx.Headers) -> int | None:

@@ -7,6 +7,7 @@ fresh ones, and the request is sent once more.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Protocol
 
 import httpx
@@ -56,3 +57,13 @@ class Fixed:
         """There is nothing to renew."""
         del refused
         return False
+
+
+def basic(user: str, password: str) -> Fixed:
+    """Return what shows a user and a password in each request."""
+    return Fixed([(b"Authorization", b"Basic " + b64encode(f"{user}:{password}".encode()))])
+
+
+def bearer(token: str) -> Fixed:
+    """Return what shows a token (ASCII) in each request."""
+    return Fixed([(b"Authorization", b"Bearer " + token.encode("ascii"))])

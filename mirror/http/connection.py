@@ -10,16 +10,21 @@ Errors are httpx's, as of any httpx transport; each wait has the time-out of its
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import h11
 import httpx
 import trio
 
 from mirror.http import heads
+from mirror.http.addresses import is_public
+from mirror.http.throttle import PROCESS
+from mirror.http.tls import Tls
+from mirror.http.wire import wire
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -33,7 +38,8 @@ MAX_INFORMATIONAL = 16
 DELIMITED = "mirror.delimited"
 """Response extension: False when only the end of the connection ends the body, so a cut cannot show."""
 
-Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+Stream: TypeAlias = "trio.SocketStream | Tls"
+Chunk: TypeAlias = "bytes | memoryview"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +70,46 @@ class Asked:
     """Time-out of each wait."""
     body: bytes = b""
     """What follows the head; its Content-Length is among the headers."""
+    public_only: bool = False
+    """Whoever sent us there is on the Internet, so this goes to no address that only we can reach."""
+
+
+PUBLIC = "mirror.public"
+"""Response extension: True when the answer came from an address of the Internet."""
+PUBLIC_ONLY = "mirror.public_only"
+"""Request extension: `Asked.public_only`."""
+
+
+class PrivateAddressError(httpx.ConnectError):
+    """The name leads to an address that only this machine or its network can reach."""
 
 
 class NotSentError(Exception):
     """The other side closed an idle connection: nothing of the answer came, so ask on another one."""
 
 
-async def connect(origin: Origin, context: Callable[[], ssl.SSLContext], seconds: float) -> Connection:
+async def connect(
+    origin: Origin, context: Callable[[], ssl.SSLContext], seconds: float, *, public_only: bool = False
+) -> Connection:
     """Open a connection, for https with a finished handshake.
 
     Raises:
+        PrivateAddressError: ``public_only``, and it would not be. Nothing was sent.
         httpx.ConnectTimeout: not within ``seconds``.
         httpx.ConnectError: refused, no such host, no trust; the cause is chained.
     """
     try:
         with trio.fail_after(seconds):
             socket_stream = await trio.open_tcp_stream(origin.host, origin.port)
+            public = is_public(str(socket_stream.socket.getpeername()[0]))
+            if public_only and not public:
+                socket_stream.socket.close()
+                raise PrivateAddressError(f"{origin.host} is at an address that is not public")
             stream: Stream = socket_stream
             if origin.scheme == "https":
                 try:
-                    # https_compatible: what servers do, an end without a goodbye; lengths tell of a cut.
-                    stream = trio.SSLStream(
-                        socket_stream, context(), server_hostname=origin.host, https_compatible=True
-                    )
-                    await stream.do_handshake()
+                    stream = Tls(socket_stream.socket, context(), origin.host)
+                    await stream.handshake()
                 except BaseException:
                     socket_stream.socket.close()
                     raise
@@ -95,16 +117,18 @@ async def connect(origin: Origin, context: Callable[[], ssl.SSLContext], seconds
         raise httpx.ConnectTimeout("no connection") from exc
     except (OSError, trio.BrokenResourceError, ssl.CertificateError, UnicodeError) as exc:
         raise httpx.ConnectError(str(exc)) from exc
-    return Connection(stream, socket_stream.socket)
+    return Connection(stream, socket_stream.socket, public=public)
 
 
 class Connection:
     """A connected stream that carries one exchange at a time."""
 
-    def __init__(self, stream: Stream, sock: trio.socket.SocketType) -> None:
+    def __init__(self, stream: Stream, sock: trio.socket.SocketType, *, public: bool) -> None:
         self._stream = stream
         self._socket = sock
         self._used = False
+        self.public = public
+        """It leads to an address of the Internet."""
         self.idle_since = 0.0
         """`trio.current_time` of the end of the last exchange."""
 
@@ -114,7 +138,8 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether nothing came since the last exchange: neither an end nor bytes nobody asked for."""
-        return not self._socket.is_readable()
+        left = isinstance(self._stream, Tls) and not self._stream.quiet
+        return not left and not self._socket.is_readable()
 
     async def exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
         """Send a request and read the head of its answer.
@@ -147,34 +172,36 @@ class Connection:
 
     async def _exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
         method, seconds = asked.method, asked.seconds
-        data = await self._first_bytes(heads.request(method, asked.target, asked.headers) + asked.body)
+        request = heads.request(method, asked.target, asked.headers) + asked.body
+        data = await self._first_bytes(request, 0 if method == "HEAD" else PROCESS.most(CHUNK), seconds)
         self._used = True
         if (head := heads.usual(data)) is not None:
             begun, length = data[head.end :], 0 if method == "HEAD" else head.length
             counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
-            return httpx.Response(head.status, headers=head.headers, stream=counted)
-        wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+            return httpx.Response(
+                head.status, headers=head.headers, stream=counted, extensions={PUBLIC: self.public}
+            )
+        framing = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # Sent already; h11 has to know what was asked to tell what kind of body comes back.
-        wire.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
+        framing.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
         if asked.body:
-            wire.send(h11.Data(data=asked.body))
-        wire.send(h11.EndOfMessage())
-        wire.receive_data(data)
-        answer = await self._head(wire)
+            framing.send(h11.Data(data=asked.body))
+        framing.send(h11.EndOfMessage())
+        framing.receive_data(bytes(data))
+        answer = await self._head(framing)
         codings = [name for name, _ in answer.headers if name in (b"content-length", b"transfer-encoding")]
         bodyless = method == "HEAD" or answer.status_code in (204, 304)
         return httpx.Response(
             answer.status_code,
             headers=answer.headers.raw_items(),
-            stream=_FramedBody(self, wire, seconds, done),
-            extensions={DELIMITED: bodyless or bool(codings)},
+            stream=_FramedBody(self, framing, seconds, done),
+            extensions={DELIMITED: bodyless or bool(codings), PUBLIC: self.public},
         )
 
-    async def _first_bytes(self, head: bytes) -> bytes:
-        """Send a request and read the first bytes of the answer."""
+    async def _first_bytes(self, request: bytes, most: int, seconds: float) -> Chunk:
+        """Send a request and read the first bytes of the answer, up to ``most`` of its body."""
         try:
-            await self._stream.send_all(head)
-            if data := await _receive(self._stream, CHUNK):
+            if data := await self._asked(request, most, seconds):
                 return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             if self._used:
@@ -184,12 +211,26 @@ class Connection:
             raise NotSentError
         raise httpx.ReadError("it was closed without an answer")
 
-    async def _head(self, wire: h11.Connection) -> h11.Response:
+    async def _asked(self, request: bytes, most: int, seconds: float) -> Chunk:
+        if not isinstance(self._stream, Tls):
+            return await self._over_wire(request, most, seconds)
+        await self._stream.send_all(request)
+        return await self._stream.receive_some(most or CHUNK)
+
+    async def _over_wire(self, request: bytes | None, most: int, seconds: float) -> Chunk:
+        try:
+            return memoryview(await wire().run(self._socket, request, most, seconds))
+        except OSError as exc:
+            if exc.errno == errno.ETIMEDOUT:
+                raise httpx.ReadTimeout("no byte in time") from exc
+            raise trio.BrokenResourceError(str(exc)) from exc
+
+    async def _head(self, framing: h11.Connection) -> h11.Response:
         interim = 0
         while True:
-            event = wire.next_event()
+            event = framing.next_event()
             if event is h11.NEED_DATA:
-                wire.receive_data(await _receive(self._stream, CHUNK))
+                framing.receive_data(await self._stream.receive_some(CHUNK))
             elif isinstance(event, h11.Response):
                 return event
             elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
@@ -199,20 +240,16 @@ class Connection:
             else:
                 raise httpx.RemoteProtocolError("the connection changed its protocol unasked")
 
-    async def receive(self, most: int, seconds: float) -> bytes:
-        """Read up to ``most`` bytes of a body; ``b""`` at the end of the stream."""
+    async def receive(self, most: int, seconds: float) -> Chunk:
+        """Read up to ``most`` bytes of a body; none at the end of the stream."""
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
-                return await _receive(self._stream, most)
+                if not isinstance(self._stream, Tls):
+                    return await self._over_wire(None, most, seconds)
+                return await self._stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
         raise httpx.ReadTimeout("no byte of the body")
-
-
-async def _receive(stream: Stream, most: int) -> bytes:
-    data = await stream.receive_some(most)
-    # trio promises either; both of these streams return what `recv` made, bytes.
-    return data if isinstance(data, bytes) else bytes(data)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -231,9 +268,10 @@ class _Body(httpx.AsyncByteStream):
             done(self._connection, reusable)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+        # httpx knows of bytes only; all that it does with them can be done with a view.
+        return cast("AsyncIterator[bytes]", self)
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         raise NotImplementedError
 
     async def aclose(self) -> None:  # closing never waits, so it needs no shield either
@@ -247,7 +285,7 @@ class _CountedBody(_Body):
     def __init__(
         self,
         connection: Connection,
-        begun: bytes,
+        begun: Chunk,
         length: int,
         seconds: float,
         done: Callable[[Connection, bool], None],
@@ -261,7 +299,7 @@ class _CountedBody(_Body):
         if not length and not begun:
             self._finish(reusable)
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         if self._begun:
             data, self._begun = self._begun, b""
         elif not self._left:
@@ -270,7 +308,7 @@ class _CountedBody(_Body):
         else:
             try:
                 # One more than there should be: a body that goes on shows here, at no cost.
-                data = await self._connection.receive(min(self._left + 1, CHUNK), self._seconds)
+                data = await self._connection.receive(PROCESS.most(min(self._left + 1, CHUNK)), self._seconds)
             except BaseException:
                 self._finish(reusable=False)
                 raise
@@ -296,21 +334,22 @@ class _FramedBody(_Body):
     def __init__(
         self,
         connection: Connection,
-        wire: h11.Connection,
+        framing: h11.Connection,
         seconds: float,
         done: Callable[[Connection, bool], None],
     ) -> None:
         super().__init__(connection, seconds, done)
-        self._wire = wire
+        self._framing = framing
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         if self._done is None:
             raise StopAsyncIteration
         try:
             while True:
-                event = self._wire.next_event()
+                event = self._framing.next_event()
                 if event is h11.NEED_DATA:
-                    self._wire.receive_data(await self._connection.receive(CHUNK, self._seconds))
+                    data = await self._connection.receive(PROCESS.most(CHUNK), self._seconds)
+                    self._framing.receive_data(bytes(data))
                 elif isinstance(event, h11.Data):
                     return bytes(event.data)
                 else:
@@ -321,6 +360,6 @@ class _FramedBody(_Body):
         except BaseException:
             self._finish(reusable=False)
             raise
-        alive = self._wire.their_state is h11.DONE and self._wire.our_state is h11.DONE
-        self._finish(reusable=alive and not self._wire.trailing_data[0])
+        alive = self._framing.their_state is h11.DONE and self._framing.our_state is h11.DONE
+        self._finish(reusable=alive and not self._framing.trailing_data[0])
         raise StopAsyncIteration

@@ -11,20 +11,20 @@ configuration. An `Exchanger` asks one origin through it; a remote has one for e
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError
 from mirror.http.auth import Auth, Headers
-from mirror.http.connection import Asked, Origin
+from mirror.http.connection import PUBLIC, PUBLIC_ONLY, Asked, Origin
 from mirror.http.failures import translated
+from mirror.http.gates import REFUSALS, Gates
 from mirror.http.places import Place, adds_slash, drops_slash, redirected
+from mirror.http.routes import Reach, Routes
 from mirror.http.transport import Transport
 
 MAX_HOPS = 10
@@ -46,6 +46,10 @@ class Answer:
 
     head: httpx.Response
     where: Place
+    own: bool = True
+    """It comes from the origin that was asked, not from where that redirected to."""
+    redirects: Sequence[httpx.Headers] = ()
+    """What our own origin said in its redirects on the way, the first one first."""
 
 
 class Client:
@@ -58,16 +62,22 @@ class Client:
         connections: int,
         trust_env: bool = False,
         context: ssl.SSLContext | None = None,
+        reach: Reach | None = None,
+        private: bool = False,
     ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             deadline: seconds to wait for a connection, for the head of an answer, for any byte.
             connections: most requests at once.
-            trust_env: go through the proxies that the environment names, trust its CA file.
-            context: TLS settings; None: verify against the usual authorities.
+            trust_env: go through the proxies that the environment names.
+            context: TLS settings; None: verify against the usual authorities, or those of ``SSL_CERT_FILE``.
+            reach: how connections are made, in place of the two before.
+            private: an origin on the Internet may redirect to private addresses.
         """
         self.deadline = deadline
+        self.private = private
+        """An origin on the Internet may redirect to addresses that only we can reach."""
         self.requests = 0
         """Requests sent so far, redirected ones included."""
         self.common: Headers = [
@@ -76,59 +86,41 @@ class Client:
             (b"Accept-Encoding", b"identity"),
         ]
         """What every request says, to whomever."""
+        self.gates = Gates()
         self._timeouts = {"connect": deadline, "read": deadline, "write": deadline, "pool": None}
-
-        @cache
-        def trusted() -> ssl.SSLContext:
-            made = context or httpx.create_ssl_context(trust_env=trust_env)
-            made.set_alpn_protocols(["http/1.1"])
-            return made
-
-        self._connections = connections
-        self._trust_env = trust_env
-        self._trusted = trusted
-        self._direct = Transport(connections, trusted)
-        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+        reach = reach or Reach(context=context, environment=trust_env)
+        self._routes = Routes(reach, connections)
 
     def transport(self, origin: Origin) -> httpx.AsyncBaseTransport:
-        """Return what leads to an origin: our own, or httpx's where a proxy is to be used."""
-        if self._trust_env and not proxy_bypass(origin.host):
-            proxies = getproxies()
-            if (proxy := proxies.get(origin.scheme) or proxies.get("all")) is not None:
-                return self._through(proxy)
-        return self._direct
+        """Return what leads to an origin: our own, or httpx's where a proxy or HTTP/2 is to be used."""
+        return self._routes.to(origin)
 
-    def _through(self, proxy: str) -> httpx.AsyncHTTPTransport:
-        if proxy not in self._proxied:
-            limits = httpx.Limits(
-                max_connections=self._connections, max_keepalive_connections=self._connections
-            )
-            self._proxied[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._trusted(), trust_env=False, limits=limits, proxy=proxy
-            )
-        return self._proxied[proxy]
-
-    def send(self, method: str, url: httpx.URL, headers: Headers, body: bytes) -> Awaitable[httpx.Response]:
-        """Send a request to anywhere."""
-        request = httpx.Request(
-            method, url, headers=headers, content=body, extensions={"timeout": self._timeouts}
-        )
+    def send(
+        self, method: str, url: httpx.URL, headers: Headers, body: bytes, *, public_only: bool = False
+    ) -> Awaitable[httpx.Response]:
+        """Send a request to anywhere, or only to the Internet."""
+        extensions = {"timeout": self._timeouts, PUBLIC_ONLY: public_only}
+        request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
         return self.transport(Origin.of(url)).handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._direct.aclose()
-        for transport in self._proxied.values():
-            await transport.aclose()
+        await self._routes.aclose()
 
 
 class Exchanger:
     """Sends requests for paths of one origin."""
 
-    def __init__(self, client: Client, origin: httpx.URL, auth: Auth | None = None) -> None:
-        """Ask ``origin`` (any URL of it) through ``client``, showing it the credentials of ``auth``."""
+    def __init__(
+        self, client: Client, origin: httpx.URL, auth: Auth | None = None, *, follow: bool = True
+    ) -> None:
+        """Ask ``origin`` (any URL of it) through ``client``, showing it the credentials of ``auth``.
+
+        ``follow``: go where a redirect leads; else it is an answer like any other.
+        """
         self.client = client
         self.auth = auth
+        self._follow = follow
         self._url = origin.copy_with(raw_path=b"/", fragment=None)
         self._origin = Origin.of(origin)
         self._own: Headers = [(b"Host", self._url.netloc), *client.common]
@@ -151,8 +143,8 @@ class Exchanger:
             body: what is sent.
 
         Yields:
-            An answer of any status but a redirect, its body not read yet. Its connection is free again
-            at the end of the context.
+            An answer of any status but a redirect that is followed, its body not read yet. Its
+            connection is free again at the end of the context.
 
         Raises:
             IsAFolder, NotAFolder: the server redirects to the same path with or without a slash.
@@ -162,34 +154,56 @@ class Exchanger:
             headers = [*headers, (b"Content-Length", str(len(body)).encode("ascii"))]
         where = Place(self._url, path)
         hops = 0
+        own = True
+        redirects: list[httpx.Headers] = []
         renewed = False
+        public = False
+        gate = self.client.gates.of(self._origin)
         while True:
+            if not gate.open:
+                await gate.enter(where)
             self.client.requests += 1
+            answered = False
             try:
-                response = await self._ask(method, where, path if not hops else None, headers, body)
+                if hops:
+                    response = await self._ask_elsewhere(method, where, headers, body, public_only=public)
+                else:
+                    response = await self._ask(method, where, path, headers, body)
+                answered = True
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
+            finally:
+                if not answered:
+                    gate.left()
             try:
-                if not renewed and await self._renewed(response, where):
+                if response.status_code in REFUSALS:
+                    gate.refused(response.status_code, response.headers.get("retry-after"))
+                elif not gate.open:
+                    gate.passed()
+                if own and not renewed and await self._renewed(response):
                     renewed = True
                     continue
-                if response.status_code not in REDIRECTS:
-                    yield Answer(response, where)
+                if not self._follow or response.status_code not in REDIRECTS:
+                    yield Answer(response, where, own, redirects)
                     return
+                if own:
+                    redirects.append(response.headers)
                 url = self._next_hop(response, where.url)
+                # Once a stranger has had a say, it has one in all that follows.
+                public = not self.client.private and (public or response.extensions.get(PUBLIC, False))
             finally:
                 await response.aclose()
             hops += 1
             if hops > MAX_HOPS:
                 raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")
             where = Place(url)
+            own = Origin.of(url) == self._origin
+            gate = self.client.gates.of(Origin.of(url))
 
     async def _ask(
-        self, method: str, where: Place, path: str | None, headers: Headers, body: bytes
+        self, method: str, where: Place, path: str, headers: Headers, body: bytes
     ) -> httpx.Response:
-        """Ask once. ``path``: on our own origin, None after a redirect to anywhere."""
-        if path is None:
-            return await self._ask_elsewhere(method, where, headers, body)
+        """Ask our own origin."""
         everything = self._own + headers
         if self.auth is not None:
             everything += await self.auth.headers(method, where, everything, body)
@@ -202,19 +216,21 @@ class Exchanger:
         return await self.client.send(method, where.url, everything, body)
 
     async def _ask_elsewhere(
-        self, method: str, where: Place, headers: Headers, body: bytes
+        self, method: str, where: Place, headers: Headers, body: bytes, *, public_only: bool
     ) -> httpx.Response:
+        """Ask whom a redirect names, our own origin among others."""
         url = where.url
         everything = [(b"Host", url.netloc), *self.client.common, *headers]
         if self.auth is not None and Origin.of(url) == self._origin:
             everything += await self.auth.headers(method, where, everything, body)
-        return await self.client.send(method, url, everything, body)
+        return await self.client.send(method, url, everything, body, public_only=public_only)
 
-    async def _renewed(self, response: httpx.Response, where: Place) -> bool:
-        # What another origin refuses says nothing about our credentials: it was not shown them.
-        if self.auth is None or response.status_code not in (401, 403):
-            return False
-        return Origin.of(where.url) == self._origin and await self.auth.renew(response)
+    async def _renewed(self, response: httpx.Response) -> bool:
+        # Only asked about our own origin: what another refuses says nothing about our credentials, for it
+        # was not shown them.
+        return (
+            self.auth is not None and response.status_code in (401, 403) and await self.auth.renew(response)
+        )
 
     @staticmethod
     def _next_hop(response: httpx.Response, url: httpx.URL) -> httpx.URL:

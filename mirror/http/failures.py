@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 import httpx
 
-from mirror.errors import MirrorError, OriginFailed, ProtocolError, Stalled, Transient
+from mirror.errors import AccessDenied, MirrorError, OriginFailed, ProtocolError, Stalled, Transient
+from mirror.http.connection import PrivateAddressError
 
 _PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+PROXY_OPTIONS = "proxy-user and proxy-password, the latter in mirror.toml"
 
 _CUT = ("Server disconnected", "peer closed connection", "peer unexpectedly closed")
 """How httpx's own transport begins to say that the connection ended early: it has no class for that."""
@@ -29,6 +32,11 @@ def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline:
             return Stalled(f"{where}: no connection within {deadline:g} s")
         case httpx.TimeoutException():
             return Stalled(f"{where}: not a byte within {deadline:g} s")
+        case PrivateAddressError():
+            return OriginFailed(
+                f"{where}: a server on the Internet redirects to a private address, which is refused; "
+                "the option private-redirects=true allows it"
+            )
         case httpx.ConnectError():
             return _not_connected(exc, where)
         case httpx.NetworkError():
@@ -38,9 +46,19 @@ def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline:
         case httpx.RemoteProtocolError():
             return ProtocolError(f"{where}: the answer is not HTTP as it should be ({exc})")
         case httpx.ProxyError():
-            return Transient(f"{where}: the proxy failed ({exc})")
+            return _not_passed_on(exc, where)
         case _:
             return OriginFailed(f"{where}: cannot be asked ({exc})")
+
+
+def _not_passed_on(exc: httpx.ProxyError, where: object) -> MirrorError:
+    # It begins with the status of the proxy's answer, where it gave one.
+    match str(exc)[:4]:
+        case "407 ":
+            return AccessDenied(f"{where}: the proxy asks for a user and password; set {PROXY_OPTIONS}")
+        case "401 " | "403 ":
+            return AccessDenied(f"{where}: the proxy refuses to go there ({exc})")
+    return Transient(f"{where}: the proxy failed ({exc})")
 
 
 def _not_connected(exc: httpx.ConnectError, where: object) -> MirrorError:

@@ -27,6 +27,15 @@ ANY: Headers = [(b"Accept", b"*/*")]
 class Dialect:
     """How an origin speaks of files: plain HTTP."""
 
+    def question(self, *, ranged: bool) -> Headers:
+        """Return what every question for a file says; ``ranged``: some bytes of it are asked for."""
+        del ranged
+        return ANY
+
+    def headers(self, answer: Answer) -> httpx.Headers:
+        """Return the headers that say what the file is: those that the other methods are given."""
+        return answer.head.headers
+
     def validator(self, headers: httpx.Headers) -> str | None:
         """Return what an answer says of which version it is; None: nothing that could be relied on."""
         return answers.validator(headers)
@@ -48,6 +57,10 @@ class Dialect:
         # only that one. Whichever was honoured, the answer's own ETag decides.
         return [(b"If-Match", etag), (b"If-Range", etag)] if ranged else [(b"If-Match", etag)]
 
+    def is_part(self, response: httpx.Response) -> bool:
+        """Whether an answer to a question for a range has that range, and not the whole file."""
+        return response.status_code == 206
+
     def check_version(self, headers: httpx.Headers, expected: str, where: object) -> None:
         """Check that an answer is of the version that was asked for.
 
@@ -56,6 +69,10 @@ class Dialect:
             ProtocolError: it does not say.
         """
         answers.check_version(self.validator(headers), expected, where, stated="etag" in headers)
+
+    def refuse_coded(self, headers: httpx.Headers, where: object) -> None:
+        """Raise `ProtocolError` when the body of an answer is not the file's own bytes."""
+        answers.refuse_encoded(headers, where)
 
     def digest(self, status: int, headers: httpx.Headers, where: object) -> Digest | None:
         """Return the strongest digest that an answer states of the whole file, or None."""
@@ -83,33 +100,33 @@ class Files:
             target: quoted path, with its query if it has one.
             name: what the entry is to be called.
         """
-        async with self._http.send("HEAD", target, ANY) as answer:
+        async with self._http.send("HEAD", target, self._dialect.question(ranged=False)) as answer:
             response = answer.head
             if response.status_code == 200:
                 size = answers.length(response.headers)
                 # Of a compressed answer the length says nothing about the file.
                 if size is not None and "content-encoding" not in response.headers:
-                    return self._entry(name, size, response.headers)
+                    return self._entry(name, size, answer)
             elif response.status_code not in (405, 501):
                 raise await self._dialect.failure(answer, conditional=False)
-        return await self._stat_by_get(target, name)
+        return await self.stat_by_get(target, name)
 
-    async def _stat_by_get(self, target: str, name: str) -> Entry:
+    async def stat_by_get(self, target: str, name: str) -> Entry:
         """Ask by a GET for one byte, where HEAD is not allowed or not complete."""
-        headers = [*ANY, (b"Range", b"bytes=0-0")]
+        headers = [*self._dialect.question(ranged=True), (b"Range", b"bytes=0-0")]
         async with self._http.send("GET", target, headers) as answer:
             response, where = answer.head, answer.where
-            answers.refuse_encoded(response.headers, where)
+            self._dialect.refuse_coded(response.headers, where)
             match response.status_code:
+                case 200 | 206 if self._dialect.is_part(response):
+                    size = answers.partial(response.headers, 0, 1, where).size
                 case 200:
                     size = answers.whole(response.headers).size
-                case 206:
-                    size = answers.partial(response.headers, 0, 1, where).size
                 case 416 if answers.unsatisfied_size(response.headers) == 0:
                     size = 0
                 case _:
                     raise await self._dialect.failure(answer, conditional=True)
-            return self._entry(name, size, response.headers)
+            return self._entry(name, size, answer)
 
     @asynccontextmanager
     async def open_part(
@@ -118,7 +135,7 @@ class Files:
         """Request bytes of the file at a target. See `mirror.remotes.base.Remote.open_part`."""
         dialect = self._dialect
         ranged = start > 0 or stop is not None
-        headers = [*ANY]
+        headers = [*dialect.question(ranged=ranged)]
         if ranged:
             if stop is not None and stop <= start:
                 raise ValueError("a part has at least one byte")
@@ -130,10 +147,10 @@ class Files:
             status = response.status_code
             if status not in (200, 206) or (status == 206 and not ranged):
                 raise await dialect.failure(answer, conditional=ranged or validator is not None)
-            answers.refuse_encoded(response.headers, answer.where)
+            dialect.refuse_coded(response.headers, answer.where)
             if validator is not None:
-                dialect.check_version(response.headers, validator, answer.where)
-            if status == 206:
+                dialect.check_version(dialect.headers(answer), validator, answer.where)
+            if ranged and dialect.is_part(response):
                 span = answers.partial(response.headers, start, stop, answer.where)
                 ranges = True
             else:
@@ -142,14 +159,15 @@ class Files:
             yield HttpPart(
                 response,
                 span,
-                self._entry(name, span.size, response.headers),
+                self._entry(name, span.size, answer),
                 ranges=ranges,
-                digest=dialect.digest(status, response.headers, answer.where),
+                digest=dialect.digest(status, dialect.headers(answer), answer.where),
                 where=answer.where,
                 deadline=self._http.deadline,
             )
 
-    def _entry(self, name: str, size: int | None, headers: httpx.Headers) -> Entry:
+    def _entry(self, name: str, size: int | None, answer: Answer) -> Entry:
+        headers = self._dialect.headers(answer)
         return Entry(
             name,
             Kind.FILE,

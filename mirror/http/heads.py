@@ -53,7 +53,7 @@ def request(method: str, target: bytes, headers: Raw) -> bytes:
     return b"".join(lines)
 
 
-def usual(data: bytes) -> UsualHead | None:
+def usual(data: bytes | memoryview) -> UsualHead | None:
     """Read the head that ``data`` begins with, if it is a usual one."""
     found = _HEAD.match(data)
     if found is None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import netrc
 import os
-from base64 import b64encode
 from pathlib import Path
 
 import httpx
 
 from mirror.errors import SetupError
-from mirror.http.auth import Auth, Fixed
+from mirror.http.auth import Auth, basic
 
 
 def netrc_auth(url: httpx.URL) -> Auth | None:
@@ -23,6 +22,13 @@ def netrc_auth(url: httpx.URL) -> Auth | None:
     Raises:
         SetupError: the file is there but cannot be read. The message shows none of its content.
     """
+    if (entry := netrc_entry(url)) is None:
+        return None
+    return basic(*entry)
+
+
+def netrc_entry(url: httpx.URL) -> tuple[str, str] | None:
+    """Return user and password for the host of a URL, or None. Raises as `netrc_auth`."""
     named = os.environ.get("NETRC")
     path = Path(named) if named else Path("~/.netrc").expanduser()
     try:
@@ -38,4 +44,4 @@ def netrc_auth(url: httpx.URL) -> Auth | None:
     if (entry := known.hosts.get(url.host)) is None:
         return None
     user, _, password = entry
-    return Fixed([(b"Authorization", b"Basic " + b64encode(f"{user}:{password}".encode()))])
+    return user, password

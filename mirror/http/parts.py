@@ -10,15 +10,16 @@ import trio
 from cache.digests import Digest
 from mirror.errors import ProtocolError, Stalled, Transient
 from mirror.http.answers import Span
-from mirror.http.connection import DELIMITED
+from mirror.http.connection import DELIMITED, Chunk
 from mirror.http.failures import translated
+from mirror.http.throttle import PROCESS
 from mirror.remotes.base import Entry
 
 SLOWEST = 1024
 """Bytes a second below which an origin that is waited for counts as stalled."""
 
 
-def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
+def _raw(response: httpx.Response) -> AsyncIterator[Chunk]:
     """The bytes as they came: httpx's own iterators would add three layers to each chunk."""
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the answer of an asynchronous transport has an asynchronous body")
@@ -40,10 +41,10 @@ class Chunks:
         self._waited = 0.0
         self._came = 0
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[Chunk]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         asked_at = trio.current_time()
         try:
             chunk = await self._chunks.__anext__()
@@ -56,13 +57,25 @@ class Chunks:
                 raise Stalled(f"{self._where}: only {self._came} bytes came in {self._waited:.0f} s")
             self._waited = 0.0
             self._came = 0
+        await PROCESS.spent(len(chunk))
         return chunk
 
 
 class HttpPart:
     """The `mirror.remotes.base.Part` of one answer."""
 
-    __slots__ = ("_chunks", "_left", "_where", "digest", "entry", "ranges", "size", "start", "stop")
+    __slots__ = (
+        "_chunks",
+        "_left",
+        "_where",
+        "digest",
+        "entry",
+        "headers",
+        "ranges",
+        "size",
+        "start",
+        "stop",
+    )
 
     def __init__(
         self,
@@ -77,6 +90,8 @@ class HttpPart:
     ) -> None:
         if not response.extensions.get(DELIMITED, True):
             raise ProtocolError(f"{where}: the answer does not say where it ends, so a cut would not show")
+        self.headers = response.headers
+        """Of the answer, as they came."""
         self.start = span.start
         self.stop = span.stop
         self.size = span.size
@@ -87,10 +102,10 @@ class HttpPart:
         self._where = where
         self._chunks = Chunks(response, where, deadline)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[Chunk]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Chunk:
         try:
             chunk = await self._chunks.__anext__()
         except StopAsyncIteration:

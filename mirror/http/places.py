@@ -28,6 +28,11 @@ class Place:
         """The URL in full."""
         return self._base if self._path is None else self._base.copy_with(raw_path=self._path.encode("ascii"))
 
+    @property
+    def target(self) -> str:
+        """Path and query as a request line has them, quoted."""
+        return self._base.raw_path.decode("ascii") if self._path is None else self._path
+
     def __str__(self) -> str:
         return str(self.url.copy_with(query=None, fragment=None))
 

@@ -15,19 +15,21 @@ from collections.abc import Callable
 import httpx
 import trio
 
-from mirror.http.connection import Asked, Connection, NotSentError, Origin, connect
+from mirror.http.connection import PUBLIC_ONLY, Asked, Connection, NotSentError, Origin, connect
 
 IDLE_SECONDS = 60.0
 """How long a connection is kept without use; most servers close theirs after 5 to 75."""
+SERVERS = 64
+"""Servers whose turns are kept while nobody uses them."""
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Keeps connections, ``limit`` exchanges at once; further ones wait for a turn in order."""
+    """Keeps connections, ``limit`` exchanges with each server at once; more wait their turn in order."""
 
     def __init__(self, limit: int, context: Callable[[], ssl.SSLContext]) -> None:
         self._limit = limit
         self._context = context
-        self._turns = trio.Semaphore(limit)
+        self._turns: dict[Origin, trio.Semaphore] = {}
         self._idle: dict[Origin, list[Connection]] = {}
         self._closed = False
 
@@ -39,27 +41,42 @@ class Transport(httpx.AsyncBaseTransport):
             request.headers.raw,
             request.extensions["timeout"]["read"],
             await request.aread(),
+            request.extensions.get(PUBLIC_ONLY, False),
         )
         return await self.ask(Origin.of(request.url), asked)
 
     async def ask(self, origin: Origin, asked: Asked) -> httpx.Response:
         """As `handle_async_request`, without httpx's objects for the question."""
+        turns = self._turns_with(origin)
         try:
-            self._turns.acquire_nowait()
+            turns.acquire_nowait()
         except trio.WouldBlock:
-            await self._turns.acquire()
+            await turns.acquire()
         done = _Release(self, origin)
         try:
             while (connection := self._take(origin)) is not None:
+                if asked.public_only and not connection.public:
+                    connection.close()  # the next one is made, and refused where it has to be
+                    continue
                 try:
                     return await connection.exchange(asked, done)
                 except NotSentError:
                     continue  # closed by the other side the moment before: no failure of this request
-            connection = await connect(origin, self._context, asked.seconds)
+            connection = await connect(origin, self._context, asked.seconds, public_only=asked.public_only)
             return await connection.exchange(asked, done)
         except BaseException:
-            self._turns.release()
+            turns.release()
             raise
+
+    def _turns_with(self, origin: Origin) -> trio.Semaphore:
+        """The turns that one server has: what a slow one does costs no other one any."""
+        turns = self._turns.get(origin)
+        if turns is None:
+            if len(self._turns) >= SERVERS:
+                # A chain of redirects may name any number of them; those with all turns left can go.
+                self._turns = {o: left for o, left in self._turns.items() if left.value < self._limit}
+            turns = self._turns[origin] = trio.Semaphore(self._limit, max_value=self._limit)
+        return turns
 
     def _take(self, origin: Origin) -> Connection | None:
         """The connection used last that is still good, or None."""
@@ -80,10 +97,10 @@ class Transport(httpx.AsyncBaseTransport):
             self._trim()
         else:
             connection.close()
-        self._turns.release()
+        self._turns[origin].release()
 
     def _trim(self) -> None:
-        """Keep no more idle connections than may be in use: many origins share one budget."""
+        """Keep no more idle connections than one server may have in use: many share one budget."""
         if sum(map(len, self._idle.values())) > self._limit:
             origin = min(
                 (o for o, idle in self._idle.items() if idle), key=lambda o: self._idle[o][0].idle_since

@@ -56,6 +56,16 @@ class SourceKind:
 KINDS: dict[str, SourceKind] = {
     "https": SourceKind("https://HOST/PATH/", "mirror.remotes.http"),
     "http": SourceKind("http://HOST/PATH/", "mirror.remotes.http"),
+    "s3": SourceKind("s3://BUCKET/PREFIX/", "mirror.remotes.s3"),
+    "webdavs": SourceKind("webdavs://HOST/PATH/", "mirror.remotes.webdav"),
+    "webdav": SourceKind("webdav://HOST/PATH/", "mirror.remotes.webdav"),
+    "az": SourceKind("az://ACCOUNT/CONTAINER/PREFIX/", "mirror.remotes.azure"),
+    "gs": SourceKind("gs://BUCKET/PREFIX/", "mirror.remotes.gcs"),
+    "hf": SourceKind("hf://datasets/ORG/NAME", "mirror.remotes.hub"),
+    "file": SourceKind("file:///FOLDER/", "mirror.remotes.file"),
+    "manifest+https": SourceKind("manifest+https://HOST/LIST.jsonl", "mirror.remotes.manifest"),
+    "manifest+http": SourceKind("manifest+http://HOST/LIST.jsonl", "mirror.remotes.manifest"),
+    "manifest+file": SourceKind("manifest+file:///LIST.jsonl", "mirror.remotes.manifest"),
 }
 """Every kind of source, by its scheme."""
 

@@ -19,7 +19,18 @@ from typing import Protocol, runtime_checkable
 from cache import Entry, Kind
 from cache.digests import Digest
 
-__all__ = ["Entry", "Kind", "Listing", "NotModified", "Page", "Pager", "Part", "Remote", "Scanner"]
+__all__ = [
+    "Addressed",
+    "Entry",
+    "Kind",
+    "Listing",
+    "NotModified",
+    "Page",
+    "Pager",
+    "Part",
+    "Remote",
+    "Scanner",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,14 @@ class Remote(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+@runtime_checkable
+class Addressed(Protocol):
+    """A remote whose files have URLs that others can fetch them at."""
+
+    def address(self, path: str) -> str | None:
+        """Return the absolute URL of a file, without a request; None: none is known that holds no secret."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from mirror.errors import MirrorError, SetupError, UsageError
 
@@ -27,7 +27,9 @@ class Form(Enum):
     FLAG = "true|false"
     NUMBER = "N"
     FILE = "FILE"
-    """A path; ``~`` is the home folder."""
+    """A whole path, for a mount does not run in the user's current folder; ``~`` is the home folder."""
+    URL = "URL"
+    """The http or https URL of a host, free of secrets; or one of the option's `choices`."""
 
 
 _FLAGS = {
@@ -66,9 +68,30 @@ class Option:
             if not (value.isascii() and value.isdigit() and len(value) < 16):
                 raise ValueError("write a whole number")
             return str(int(value))
+        if self.form is Form.FILE and not value.startswith(("/", "~")):
+            raise ValueError("write the whole path, from the / on")
+        if self.form is Form.URL:
+            return value if value in self.choices else _host(value, self.choices)
         if self.choices and value not in self.choices:
             raise ValueError(f"write {' or '.join(self.choices)}")
         return value
+
+
+def _host(value: str, choices: tuple[str, ...]) -> str:
+    """Return ``http://host:port`` or the same with a path, in one spelling. Raises `ValueError`."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if "@" in parts.netloc:
+        raise ValueError("a user and a password are no part of it: they have options of their own")
+    usable = parts.scheme in ("http", "https") and parts.hostname and not {"?", "#"} & set(value)
+    if not usable or any(char.isspace() for char in value):
+        words = "".join(f" or {choice}" for choice in choices)
+        raise ValueError(f"write http://HOST:PORT or https://HOST:PORT{words}")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
 
 
 class Options(Mapping[str, str]):

@@ -10,8 +10,8 @@ folder: that may be anybody's, and a file of options says where credentials go::
     ["https://data.example.org/private/"]
     token = "…"
 
-A table holds for all sources that begin with its name, ended by a slash or not; where several do, the
-longer name goes first, option by option.
+A table holds for all sources that begin with its name, in the spelling that `mirror.remotes.canonical`
+gives them and ended by a slash or not; where several do, the longer name goes first, option by option.
 """
 
 from __future__ import annotations
@@ -26,26 +26,42 @@ from mirror.errors import SetupError
 from mirror.remotes.options import Option, in_table
 
 NAME = "mirror.toml"
+SYSTEM = Path("/etc/mirror")
 
 
 def path(environ: Mapping[str, str]) -> Path | None:
     """Return the settings file that counts; None when there is none.
 
     Raises:
-        SetupError: ``MIRROR_CONFIG`` names one that is not there.
+        SetupError: ``MIRROR_CONFIG`` names one that is not there, or depends on the current folder.
     """
     if named := environ.get("MIRROR_CONFIG"):
+        if not Path(named).is_absolute():
+            # A mount does not run in the user's current folder.
+            raise SetupError(f"{named}: MIRROR_CONFIG is to be a whole path, from the / on")
         if not Path(named).is_file():
             raise SetupError(f"{named}: there is no such file; correct MIRROR_CONFIG or unset it")
         return Path(named)
-    home = environ.get("XDG_CONFIG_HOME") or "~/.config"
-    for folder in (Path(home).expanduser() / "mirror", Path("/etc/mirror")):
+    for folder in (_own_folder(environ), SYSTEM):
         try:
-            if (folder / NAME).is_file():
+            if folder is not None and (folder / NAME).is_file():
+                # The system's may be for root alone.
+                if folder == SYSTEM and not os.access(folder / NAME, os.R_OK):
+                    return None
                 return folder / NAME
         except PermissionError:
             continue  # a home that is not ours to read has no settings for us
     return None
+
+
+def _own_folder(environ: Mapping[str, str]) -> Path | None:
+    home = environ.get("XDG_CONFIG_HOME", "")
+    if Path(home).is_absolute():  # else it is to be ignored (XDG Base Directory Specification)
+        return Path(home) / "mirror"
+    try:
+        return Path("~/.config/mirror").expanduser()
+    except RuntimeError:
+        return None  # a user without a home
 
 
 def read(file: Path) -> dict[str, dict[str, object]]:
@@ -65,6 +81,10 @@ def read(file: Path) -> dict[str, dict[str, object]]:
     for name, table in content.items():
         if not isinstance(table, dict):
             raise SetupError(f'{file}: {name} stands outside of a table; write ["SOURCE"] above it')
+        if "://" not in name:
+            raise SetupError(
+                f'{file}, ["{name}"]: a table is named as sources begin, as in ["https://HOST/"]'
+            )
     return content
 
 
@@ -90,10 +110,14 @@ def for_source(url: str, known: Sequence[Option], environ: Mapping[str, str]) ->
 
 
 def _covers(prefix: str, url: str) -> bool:
-    prefix = prefix.rstrip("/") if not prefix.endswith("://") else prefix
-    return url.startswith(prefix) and (
-        prefix.endswith("://") or len(url) == len(prefix) or url[len(prefix)] == "/"
-    )
+    if prefix.endswith("://"):
+        return url.startswith(prefix)
+    prefix = prefix.rstrip("/")
+    if not url.startswith(prefix):
+        return False
+    rest = url.removeprefix(prefix)
+    # A repository's name holds for each of its revisions.
+    return not rest or rest[0] == "/" or (rest[0] == "@" and url.startswith("hf://"))
 
 
 def _refuse_shared(file: Path) -> None:

@@ -34,10 +34,12 @@ from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, UsageError
 from mirror.filesystem import FileSystem
 from mirror.fuse import Adapter
+from mirror.http.throttle import PROCESS
 from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
-from mirror.limits import raise_descriptor_limit
+from mirror.limits import raise_descriptor_limit, run_for_long
+from mirror.traffic import Traffic
 from mirror.verify import scrub
 from mirror.worker.hearing import Hearing
 from mirror.worker.housekeeping import PinnedFiles, keep_house, say_served
@@ -53,8 +55,6 @@ LATE = 3600.0
 """Seconds the kernel may keep a name at least, unless it is told otherwise (`mirror.worker.watch`)."""
 LATEST = 1e6
 """Seconds it may keep one at most: an endless TTL, in numbers the kernel can count with."""
-SWITCH_SECONDS = 0.001
-"""How long the event loop waits for a thread that computes, at most; Python's own limit is 5 ms."""
 
 
 def main() -> None:
@@ -65,13 +65,14 @@ def main() -> None:
     arguments = parser.parse_args()
     drop_all()
     raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    run_for_long()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,
         format="%(asctime)s worker %(levelname)s %(name)s: %(message)s",
     )
-    for noisy in ("httpx", "httpcore", "pyfuse3"):
+    # Noisy, and those that speak HTTP would log the headers of requests: there are passwords among them.
+    for noisy in ("httpx", "httpcore", "h2", "hpack", "pyfuse3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # The keeper decides when a mount ends; a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -108,6 +109,9 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             delivery=lambda objects: ByReference(objects, References(registrar, assignment.token)),
             kernel=kernel.let_go,
             verify=config.verify is VerifyMode.OPEN,
+            fetch=config.fetch,
+            whole_up_to=config.open_wait_bytes,
+            traffic=Traffic(config.max_connections, config.bwlimit),
         ) as engine,
         background() as nursery,
     ):
@@ -197,11 +201,13 @@ async def _answer(
                 return
 
 
-def _stats(engine: Engine, filesystem: FileSystem, kernel: Kernel) -> dict[str, int | bool]:
+def _stats(engine: Engine, filesystem: FileSystem, kernel: Kernel) -> dict[str, int | bool | None]:
     """Counters of this worker since it started, as `mirror status` shows them."""
-    counters: dict[str, int | bool] = asdict(filesystem.counters) | asdict(engine.fetcher.counters)
+    counters: dict[str, int | bool | None] = asdict(filesystem.counters) | asdict(engine.fetcher.counters)
     counters["bytes_fetched"] = engine.fetcher.bytes_fetched
     counters["remote_requests"] = engine.remote.requests
+    counters["connections"] = engine.fetcher.requests_under_way
+    counters["bwlimit"] = PROCESS.rate
     counters["fills_running"] = engine.fetcher.running
     counters["evicted"] = engine.cache.objects.eviction.evicted
     counters["news"] = kernel.told

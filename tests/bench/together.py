@@ -21,7 +21,7 @@ ROWS = (TOGETHER,)
 
 _PROCESSES = 8
 _JOBS = 2
-_PROGRAM = """
+STARTED = """
 import sys
 import mirror.cli.progress, mirror.cli.running, mirror.cli.warm, mirror.remotes.http.remote, mirror.warm
 from mirror.cli.main import main
@@ -29,6 +29,7 @@ print(flush=True)
 sys.stdin.readline()
 main()
 """
+"""`mirror`, which says when it has imported all that warming needs, and goes on after a line of input."""
 
 
 def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:
@@ -44,7 +45,7 @@ def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:
 
 def _warm(stand: Stand, processes: int, jobs: int) -> float:
     cache = stand.folder / "together"
-    argv = [sys.executable, "-c", _PROGRAM, "warm", "--quiet", "--jobs", str(jobs), "--cache", str(cache)]
+    argv = [sys.executable, "-c", STARTED, "warm", "--quiet", "--jobs", str(jobs), "--cache", str(cache)]
     argv.append(f"{stand.server.url}{SMALL}/")
     settle()
     started = [

@@ -75,9 +75,11 @@ def arm(function: str, at: int, *, after: bool) -> None:
     setattr(holder, name, deadly)
 
 
-async def victim(folder: Path, seed: int, chance: random.Random) -> None:
+async def victim(folder: Path, seed: int, function: str, chance: random.Random) -> None:
     durability.GATHER_SECONDS = durability.CHECKPOINT_SECONDS = 0.001
     durability.TOGETHER = chance.choice((1, 3))
+    if function in ("fdatasync", "fsync"):
+        durability.TOGETHER = 100  # where everything is synced at once, nothing is synced by itself
     async with Cache.open(folder) as cache:
         nodes = await nodes_of(cache, seed)
         while True:
@@ -157,7 +159,7 @@ def one_round(folder: Path, function: str, chance: random.Random, seed: int) -> 
     async def die() -> None:
         if function != "any":
             arm(function, chance.randint(1, CALLS[function]), after=chance.random() < 0.5)
-        await victim(folder, seed, chance)
+        await victim(folder, seed, function, chance)
 
     pid = child(die)
     if function == "any":

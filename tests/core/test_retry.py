@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from mirror.errors import AccessDenied, OriginFailed, Stalled, Transient
-from mirror.retry import Schedule, retrying
+from mirror.retry import Schedule, progressed, retrying
 
 SCHEDULE = Schedule(first=0.1, longest=1.0, tries=4, deadline=30.0)
 
@@ -80,3 +80,19 @@ async def test_silence_ends_at_the_deadline(autojump_clock: trio.testing.MockClo
     with pytest.raises(Stalled, match="it: no answer within"):
         await retrying(SCHEDULE, trio.sleep_forever, "it")
     assert trio.current_time() - before == pytest.approx(SCHEDULE.deadline)
+
+
+async def test_work_that_gets_somewhere_may_take_longer_than_the_deadline(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Reading a list of a million files is one operation; its deadline begins anew at each step."""
+
+    async def work() -> str:
+        for _ in range(10):
+            await trio.sleep(0.8)
+            progressed()
+        return "done"
+
+    assert await retrying(Schedule(deadline=1.0), work, "x") == "done"
+    with pytest.raises(Stalled):
+        await retrying(Schedule(deadline=1.0, extends=False), work, "x")

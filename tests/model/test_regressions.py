@@ -84,3 +84,13 @@ def test_the_end_of_a_name_is_stale_to_whoever_reads_past_the_cache(state: Mirro
     state.open_and_read("b", 0, 10)
     state.origin_removes("b")
     state.read(0, 0, 10)
+
+
+def test_a_file_of_unknown_length_needs_no_more_room_than_it_has_bytes(state: MirrorMachine) -> None:
+    """It was refused in a cache that could not hold a step of 4 MiB, and evicted others for that step."""
+    state.origin_puts("unsized", 40 * KIB)
+    state.limit(300 * KIB)
+    state.origin_states_no_lengths(lie=0, ranges=False)
+    state.look_up("unsized")
+    state.open_and_read("unsized", 0, 1 << 20)
+    assert state.last.complete

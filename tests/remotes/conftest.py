@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from mirror.http.exchange import Client
+from mirror.http.netrc_file import netrc_auth
 from mirror.remotes.http import HttpRemote
 from tests.remotes.tree import build
 
@@ -31,8 +35,9 @@ async def opened() -> AsyncIterator[Opener]:
     """Open remotes by URL and options, all closed at the end."""
     async with AsyncExitStack() as stack:
 
-        def opener(url: str, **options: object) -> HttpRemote:
-            remote = HttpRemote(url, **options)  # type: ignore[arg-type]
+        def opener(url: str, *, deadline: float = 30.0, connections: int = 16, **how: Any) -> HttpRemote:
+            auth = netrc_auth(httpx.URL(url))
+            remote = HttpRemote(url, Client(deadline=deadline, connections=connections, **how), auth)
             stack.push_async_callback(remote.aclose)
             return remote
 

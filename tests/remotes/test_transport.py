@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mirror.http.transport import Transport
 from mirror.remotes.http import HttpRemote
 from tests.remotes.conftest import Opener
 from tests.remotes.contract import read
+from tests.support.certificates import certificate
 from tests.support.hostile import Hangup, Seen, Wire, good, hostile, in_turn, status, truncated
 from tests.support.servers import nginx
 
@@ -149,20 +149,6 @@ async def test_a_proxy_only_where_the_environment_is_trusted(
 
 
 # -- TLS -------------------------------------------------------------------------------------
-
-
-def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-days", "1", "-subj", "/CN=test", "-addext", f"subjectAltName={','.join(names)}"),
-            *("-keyout", str(key), "-out", str(cert)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return cert, key
 
 
 async def test_tls(opened: Opener, tmp_path: Path) -> None:

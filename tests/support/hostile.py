@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 
 DATE = "Mon, 23 Nov 2026 14:02:14 GMT"
 
@@ -132,7 +133,7 @@ def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iter
             thread.join()
 
 
-def _read(lines: Iterator[bytes]) -> Seen | None:
+def _read(lines: BufferedReader) -> Seen | None:
     first = next(lines, b"").split()
     if len(first) != 3:
         return None
@@ -142,6 +143,7 @@ def _read(lines: Iterator[bytes]) -> Seen | None:
             break
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
+    lines.read(int(headers.get("content-length", 0)))
     return Seen(first[0].decode("latin-1"), first[1].decode("latin-1"), headers)
 
 

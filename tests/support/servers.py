@@ -68,12 +68,16 @@ class Server:
         parse: Callable[[str], Request | None],
         *,
         scheme: str = "http",
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.root = root
         self._home = home
         self._configure = configure
         self._parse = parse
         self._scheme = scheme
+        self._host = host
+        self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
         self._syncs = 0
         self.port = 0
@@ -81,7 +85,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where the folder is served, with a trailing slash; stays the same over a restart."""
-        return f"{self._scheme}://127.0.0.1:{self.port}/"
+        return f"{self._scheme}://{self._host}:{self.port}/"
 
     @property
     def pid(self) -> int:
@@ -100,7 +104,7 @@ class Server:
         raise ServerError(f"{self._configure.__qualname__}: {self.log_tail()}")
 
     def _start_on(self, port: int) -> bool:
-        argv = [*_PREFIX, *self._configure(self._home, port)]
+        argv = [*_PREFIX, *self._prefix, *self._configure(self._home, port)]
         env = {**os.environ, "HOME": str(self._home), "XDG_DATA_HOME": str(self._home)}
         env["XDG_CONFIG_HOME"] = str(self._home)
         with (self._home / "stderr.log").open("ab") as log:
@@ -110,7 +114,7 @@ class Server:
             if process.poll() is not None:
                 return False
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+                self._knock(port)
             except OSError:
                 time.sleep(0.01)
                 continue
@@ -120,6 +124,19 @@ class Server:
             return True
         _end(process)
         return False
+
+    def _knock(self, port: int) -> None:
+        """See whether the server accepts. Raises OSError."""
+        if self._prefix:  # somewhere that this process cannot reach
+            done = subprocess.run(
+                [*self._prefix, "curl", "-sS", "-o", os.devnull, f"http://{self._host}:{port}/"],
+                check=False,
+                capture_output=True,
+            )
+            if done.returncode:
+                raise OSError("not yet")
+        else:
+            socket.create_connection((self._host, port), timeout=1.0).close()
 
     def stop(self) -> None:
         """End the server (a stopped one stays stopped). Its port then refuses connections."""
@@ -224,9 +241,11 @@ def _serve(
     parse: Callable[[str], Request | None],
     *,
     scheme: str = "http",
+    host: str = "127.0.0.1",
+    prefix: Sequence[str] = (),
 ) -> Iterator[Server]:
     home = Path(tempfile.mkdtemp(prefix="mirror-server-"))
-    server = Server(root, home, configure, parse, scheme=scheme)
+    server = Server(root, home, configure, parse, scheme=scheme, host=host, prefix=prefix)
     try:
         server.start()
         yield server
@@ -245,6 +264,9 @@ def nginx(
     extra_conf: str = "",
     rate: str | None = None,
     tls: tuple[Path, Path] | None = None,
+    http2: bool = False,
+    host: str = "127.0.0.1",
+    prefix: Sequence[str] = (),
 ) -> AbstractContextManager[Server]:
     """Start nginx.
 
@@ -254,9 +276,13 @@ def nginx(
         extra_conf: directives for the ``server`` block.
         rate: bytes a second for each connection, as nginx spells it (``"512k"``).
         tls: certificate (chain) and key, both PEM: serve https instead of http.
+        http2: offer HTTP/2 over it.
+        host: the address to listen on.
+        prefix: a program that starts it (in another network namespace); it then has no list of requests.
     """
     listing = "autoindex off;" if autoindex == "off" else f"autoindex on; autoindex_format {autoindex};"
     limit = f"limit_rate {rate};" if rate else ""
+    protocols = f"{' ssl' if tls else ''}{' http2' if http2 else ''}"
     certificate = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]};" if tls else ""
 
     def configure(home: Path, port: int) -> list[str]:
@@ -276,7 +302,7 @@ http {{
         '"status":$status,"sent":$body_bytes_sent}}';
     access_log {home}/access.log requests;
     server {{
-        listen 127.0.0.1:{port} backlog=1024{" ssl" if tls else ""};
+        listen {host}:{port} backlog=1024{protocols};
         {certificate}
         root "{root}";
         {listing}
@@ -294,7 +320,7 @@ http {{
             return None
         return Request(raw["method"], raw["uri"], raw["status"], raw["range"] or None, raw["sent"])
 
-    return _serve(root, configure, parse, scheme="https" if tls else "http")
+    return _serve(root, configure, parse, scheme="https" if tls else "http", host=host, prefix=prefix)
 
 
 # -- Apache ----------------------------------------------------------------------------------

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import httpx
+
+from mirror.http import access
 from mirror.remotes.base import Remote
 from mirror.remotes.how import How
 from mirror.remotes.http.remote import HttpRemote
@@ -17,7 +20,7 @@ from mirror.remotes.options import Option, Options
 
 __all__ = ["OPTIONS", "HttpRemote", "canonical", "key", "open_remote"]
 
-OPTIONS: Sequence[Option] = ()
+OPTIONS: Sequence[Option] = access.OPTIONS
 
 
 def key(url: str, options: Options) -> str:
@@ -28,4 +31,5 @@ def key(url: str, options: Options) -> str:
 
 def open_remote(url: str, how: How) -> Remote:
     """Make the remote of a canonical source. See `mirror.remotes.open_remote`."""
-    return HttpRemote(url, deadline=how.deadline, connections=how.connections, trust_env=how.trust_env)
+    parsed = httpx.URL(url)
+    return HttpRemote(url, access.open_client(parsed, how), access.credentials(parsed, how.options))

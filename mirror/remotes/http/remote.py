@@ -7,7 +7,6 @@ a folder with this one entry.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ import trio
 
 from mirror.errors import IsAFolder, NotAFolder, NotFound, ProtocolError, Transient
 from mirror.http import answers
-from mirror.http.auth import Headers
+from mirror.http.auth import Auth, Headers
 from mirror.http.connection import DELIMITED
 from mirror.http.exchange import Client, Exchanger
 from mirror.http.files import ANY, Files
-from mirror.http.netrc_file import netrc_auth
 from mirror.http.parts import HttpPart, read_whole
 from mirror.remotes import listings
 from mirror.remotes.base import Entry, Listing, NotModified
@@ -42,34 +40,19 @@ _ACCEPT: Headers = [(b"Accept", listings.ACCEPT.encode("ascii"))]
 class HttpRemote:
     """One http or https source. See `mirror.remotes.base.Remote`."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        deadline: float = 30.0,
-        connections: int = 16,
-        trust_env: bool = False,
-        context: ssl.SSLContext | None = None,
-    ) -> None:
+    def __init__(self, url: str, client: Client, auth: Auth | None = None) -> None:
         """Prepare; nothing is sent before the first question.
 
         Args:
             url: the source in canonical form.
-            deadline: seconds without a byte after which a request counts as stalled.
-            connections: most requests at once; further ones wait for their turn.
-            trust_env: use the environment's proxies and CA file.
-            context: TLS settings; None: the usual authorities.
-
-        Raises:
-            SetupError: the netrc file cannot be read.
+            client: connections, which end with this remote.
+            auth: who asks.
         """
         self._canonical = url
         parsed = httpx.URL(url)
         self._path = parsed.raw_path.decode("ascii")
-        self._client = Client(
-            deadline=deadline, connections=connections, trust_env=trust_env, context=context
-        )
-        self._http = Exchanger(self._client, parsed, netrc_auth(parsed))
+        self._client = client
+        self._http = Exchanger(client, parsed, auth)
         self._files = Files(self._http)
         # None until the server was asked what a source without a slash is.
         self._shape: _Folder | _File | None = _Folder(self._path[:-1]) if url.endswith("/") else None
@@ -155,6 +138,13 @@ class HttpRemote:
         target = await self._file_target(path)
         async with self._files.open_part(target, basename(path), start, stop, validator=validator) as part:
             yield part
+
+    def address(self, path: str) -> str | None:
+        """See `mirror.remotes.base.Addressed.address`; None also while nobody knows what the source is."""
+        if self._shape is None:
+            return None
+        target = self._shape.target(path) if isinstance(self._shape, _Folder) else self._path
+        return str(httpx.URL(self._canonical).copy_with(raw_path=target.encode("ascii")))
 
     # -- where things are --------------------------------------------------------------------
 

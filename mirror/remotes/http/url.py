@@ -15,12 +15,12 @@ import httpx
 from mirror.errors import UsageError
 from mirror.remotes.names import BadNameError, decode, to_url
 
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "webdav": 80, "webdavs": 443}
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
 def canonical(source: str) -> str:
-    """Normalise an http or https source.
+    """Normalise an http or https source, or one of another scheme with the same URLs.
 
     Raises:
         UsageError: one line with the cause and what to do about it.
@@ -31,7 +31,9 @@ def canonical(source: str) -> str:
         parts = urlsplit(source)
         port = parts.port
     except ValueError as exc:
-        raise UsageError(f"{source}: not a URL ({exc}); write https://HOST/PATH/") from exc
+        raise UsageError(
+            f"{source}: not a URL ({exc}); write {source.partition(':')[0]}://HOST/PATH/"
+        ) from exc
     # From here on the message does not show the source: it may hold a password.
     if parts.username is not None or parts.password is not None:
         raise UsageError(
@@ -43,7 +45,7 @@ def canonical(source: str) -> str:
     if "#" in source:
         raise UsageError(f"{source}: a '#' ends a URL; write it as %23 where it is part of a name")
     if port == 0:
-        raise UsageError(f"{source}: 0 is not a port; write https://HOST:PORT/PATH/")
+        raise UsageError(f"{source}: 0 is not a port; write {parts.scheme}://HOST:PORT/PATH/")
     try:
         host = httpx.URL(f"{parts.scheme}://{_bracketed(parts.hostname)}/").raw_host.decode("ascii")
     except httpx.InvalidURL as exc:

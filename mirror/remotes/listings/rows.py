@@ -64,7 +64,7 @@ def collect(rows: Iterable[Row], url: str) -> list[Entry]:
     wins; a name that is a file and a folder at once is left out, for nobody can say which is meant.
     """
     entries: dict[str, Entry] = {}
-    left_out = _LeftOut(url)
+    left_out = LeftOut(url)
     for row in rows:
         try:
             name = decode(row.name) if row.quoted else check(row.name)
@@ -83,19 +83,23 @@ def collect(rows: Iterable[Row], url: str) -> list[Entry]:
     return [entry for name, entry in entries.items() if name not in left_out.ambiguous]
 
 
-class _LeftOut:
+class LeftOut:
     """Names left out of one listing: a page of a million bad names is not a million log lines."""
 
     def __init__(self, url: str) -> None:
+        """``url``: of what the listing is, for the log."""
         self.ambiguous: set[str] = set()
+        """Names that are a file and a folder."""
         self._url = url
         self._count = 0
 
     def add(self, name: str, why: str) -> None:
+        """Note one, for the reason ``why``."""
         self._count += 1
         if self._count <= MOST_LOGGED:
             log.warning("%s: left out the name %s: %s", self._url, shown(name), why)
 
     def report(self) -> None:
+        """Say how many there were, where not all of them were named."""
         if self._count > MOST_LOGGED:
             log.warning("%s: left out %d names in all", self._url, self._count)

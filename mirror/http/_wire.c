@@ -1,0 +1,538 @@
+/* The network work of HTTP exchanges, on one thread of its own, without the interpreter's lock.
+ *
+ * A job is one request and the beginning of its answer, or the next bytes of a body, on a connected,
+ * non-blocking socket that nobody else uses meanwhile. The thread sends, waits, and receives for all
+ * jobs at once; a finished job goes onto a list, and a descriptor becomes readable. Nothing that came is
+ * interpreted here but for one thing: how many bytes of body it is worth waiting for. Whatever a head
+ * says is read again, and judged, by mirror/http/heads.py.
+ *
+ * The thread never touches a Python object: a job's reference is taken when it is given to the thread,
+ * and returned by done(). */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SCRATCH = 256 * 1024, MOST_HEAD = 64 * 1024 };
+
+/* A body that has begun is waited for so long; then what came is handed on, and the rest is asked for. */
+static const int64_t LINGER_NS = 100 * 1000 * 1000;
+
+typedef struct job {
+    PyObject_HEAD
+    PyObject *token;   /* the caller's */
+    PyObject *request; /* bytes; NULL for a job that only receives */
+    struct job *next;
+    atomic_bool cancelled;
+    int fd;
+    size_t sent;
+    size_t most;      /* most bytes of body; of a job that only receives, most bytes */
+    int64_t until;    /* monotonic, when it is given up */
+    bool submitted, finished;
+    /* the result */
+    char *data;
+    size_t size, room;
+    size_t head;      /* bytes of the whole head, 0: it is not here, or none was asked for */
+    size_t wanted;    /* bytes in all, once the head is there */
+    bool whole;       /* they are all of the body */
+    int error;        /* errno; 0: bytes came, or the end did */
+} Job;
+
+typedef struct {
+    PyObject_HEAD
+    pthread_t thread;
+    bool running;
+    int wake, ready; /* eventfds: for the thread, and for whoever waits for finished jobs */
+    pthread_mutex_t lock;
+    /* all below is guarded by the lock */
+    bool closing, asleep;
+    Job *fresh, **fresh_end;
+    Job *done, **done_end;
+} Io;
+
+static int64_t now_ns(void)
+{
+    struct timespec moment;
+    clock_gettime(CLOCK_MONOTONIC, &moment);
+    return (int64_t)moment.tv_sec * 1000000000 + moment.tv_nsec;
+}
+
+static void signal_fd(int fd)
+{
+    uint64_t one = 1;
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+static void clear_fd(int fd)
+{
+    uint64_t count;
+    while (read(fd, &count, sizeof count) < 0 && errno == EINTR) {
+    }
+}
+
+/* -- what is worth waiting for ---------------------------------------------------------------- */
+
+/* Bytes of the head with its empty line, 0 when that has not come. */
+static size_t head_size(const char *data, size_t size)
+{
+    const char *end = size < 4 ? NULL : memmem(data, size, "\r\n\r\n", 4);
+    return end == NULL ? 0 : (size_t)(end - data) + 4;
+}
+
+/* The Content-Length of a head, 0 when it has none: then nothing is waited for here. */
+static size_t stated_length(const char *head, size_t size)
+{
+    static const char name[] = "content-length:";
+    const char *line = head, *end = head + size;
+    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL) {
+        line++;
+        if ((size_t)(end - line) <= sizeof name - 1 || strncasecmp(line, name, sizeof name - 1) != 0)
+            continue;
+        size_t length = 0;
+        const char *at = line + sizeof name - 1;
+        while (at < end && (*at == ' ' || *at == '\t'))
+            at++;
+        for (; at < end && *at >= '0' && *at <= '9'; at++) {
+            if (length > SIZE_MAX / 100)
+                return 0;
+            length = length * 10 + (size_t)(*at - '0');
+        }
+        return length;
+    }
+    return 0;
+}
+
+/* -- the thread ------------------------------------------------------------------------------- */
+
+static bool make_room(Job *job, size_t room)
+{
+    if (room <= job->room)
+        return true;
+    char *data = realloc(job->data, room);
+    if (data == NULL) {
+        job->error = ENOMEM;
+        return false;
+    }
+    job->data = data;
+    job->room = room;
+    return true;
+}
+
+/* Take what was received into the scratch buffer; false: there is no memory. */
+static bool keep(Job *job, const char *scratch, size_t size)
+{
+    if (!make_room(job, job->size + size))
+        return false;
+    memcpy(job->data + job->size, scratch, size);
+    job->size += size;
+    return true;
+}
+
+static bool look_for_head(Job *job)
+{
+    job->head = head_size(job->data, job->size);
+    if (job->head == 0)
+        return true;
+    size_t length = stated_length(job->data, job->head);
+    job->whole = length <= job->most;
+    job->wanted = job->head + (job->whole ? length : job->most);
+    job->until = now_ns() + LINGER_NS;
+    return make_room(job, job->wanted);
+}
+
+/* Go on with a job as far as it goes without waiting; true: it is finished. */
+static bool step(Job *job, char *scratch)
+{
+    bool exchange = job->request != NULL;
+    if (exchange) {
+        const char *out = PyBytes_AS_STRING(job->request); /* immutable, and held: no lock needed */
+        size_t all = (size_t)PyBytes_GET_SIZE(job->request);
+        while (job->sent < all) {
+            ssize_t sent = send(job->fd, out + job->sent, all - job->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+            if (sent < 0) {
+                if (errno == EINTR)
+                    continue;
+                if (errno == EAGAIN)
+                    return false;
+                job->error = errno;
+                return true;
+            }
+            job->sent += (size_t)sent;
+        }
+    }
+    for (;;) {
+        bool direct = !exchange || job->head != 0;
+        /* One more than there should be: a body that goes on shows here, at no cost. */
+        size_t goal = !exchange ? job->most : job->wanted + job->whole;
+        if (direct && !make_room(job, goal))
+            return true;
+        char *into = direct ? job->data + job->size : scratch;
+        ssize_t got = recv(job->fd, into, direct ? goal - job->size : SCRATCH, MSG_DONTWAIT);
+        if (got < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EAGAIN)
+                return !exchange && job->size > 0;
+            job->error = errno;
+            return true;
+        }
+        if (got == 0)
+            return true; /* the end: the size tells */
+        if (direct)
+            job->size += (size_t)got;
+        else if (!keep(job, scratch, (size_t)got) || !look_for_head(job))
+            return true;
+        if (!exchange ? job->size == job->most : job->head != 0 ? job->size >= job->wanted : job->size >= MOST_HEAD)
+            return true;
+    }
+}
+
+/* Whether a job is to end without any event on its socket. */
+static bool given_up(Job *job, int64_t now, bool closing)
+{
+    if (closing || atomic_load(&job->cancelled)) {
+        job->error = ECANCELED;
+        return true;
+    }
+    if (now < job->until)
+        return false;
+    if (job->head == 0) /* else it is the body that lets us wait: what came is handed on */
+        job->error = ETIMEDOUT;
+    return true;
+}
+
+static void finish(Io *io, Job *job)
+{
+    job->next = NULL;
+    pthread_mutex_lock(&io->lock);
+    bool first = io->done == NULL;
+    *io->done_end = job;
+    io->done_end = &job->next;
+    pthread_mutex_unlock(&io->lock);
+    if (first)
+        signal_fd(io->ready);
+}
+
+static void *serve(void *argument)
+{
+    Io *io = argument;
+    char *scratch = malloc(SCRATCH);
+    size_t count = 0, room = 0;
+    Job **active = NULL;
+    struct pollfd *polled = NULL;
+    for (;;) {
+        pthread_mutex_lock(&io->lock);
+        Job *fresh = io->fresh;
+        io->fresh = NULL;
+        io->fresh_end = &io->fresh;
+        bool closing = io->closing;
+        pthread_mutex_unlock(&io->lock);
+        if (closing && fresh == NULL && count == 0)
+            break;
+        while (fresh != NULL) {
+            Job *job = fresh;
+            fresh = job->next;
+            if (count == room) {
+                size_t more = room == 0 ? 64 : 2 * room;
+                Job **jobs = realloc(active, more * sizeof *active);
+                if (jobs != NULL)
+                    active = jobs;
+                struct pollfd *fds = realloc(polled, (more + 1) * sizeof *polled);
+                if (fds != NULL)
+                    polled = fds;
+                if (jobs == NULL || fds == NULL) {
+                    job->error = ENOMEM;
+                    finish(io, job);
+                    continue;
+                }
+                room = more;
+            }
+            if (scratch == NULL) {
+                job->error = ENOMEM;
+                finish(io, job);
+            } else if (given_up(job, 0, closing) || step(job, scratch)) {
+                finish(io, job);
+            } else {
+                active[count++] = job;
+            }
+        }
+        struct pollfd alone, *fds = polled != NULL ? polled : &alone;
+        fds[0] = (struct pollfd){.fd = io->wake, .events = POLLIN};
+        int64_t until = INT64_MAX;
+        for (size_t i = 0; i < count; i++) {
+            Job *job = active[i];
+            bool sending = job->request != NULL && job->sent < (size_t)PyBytes_GET_SIZE(job->request);
+            fds[i + 1] = (struct pollfd){.fd = job->fd, .events = sending ? POLLOUT : POLLIN};
+            if (job->until < until)
+                until = job->until;
+        }
+        int timeout = -1;
+        if (until != INT64_MAX) {
+            int64_t left = (until - now_ns()) / 1000000 + 1;
+            timeout = left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
+        }
+        pthread_mutex_lock(&io->lock);
+        io->asleep = io->fresh == NULL && !io->closing;
+        if (!io->asleep)
+            timeout = 0;
+        pthread_mutex_unlock(&io->lock);
+        if (poll(fds, count + 1, timeout) < 0)
+            for (size_t i = 0; i <= count; i++)
+                fds[i].revents = 0; /* EINTR, ENOMEM: once more */
+        if (fds[0].revents & POLLIN)
+            clear_fd(io->wake);
+        int64_t now = now_ns();
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++) {
+            Job *job = active[i];
+            if (given_up(job, now, closing) || (fds[i + 1].revents && step(job, scratch)))
+                finish(io, job);
+            else
+                active[kept++] = job;
+        }
+        count = kept;
+    }
+    free(scratch);
+    free(active);
+    free(polled);
+    return NULL;
+}
+
+/* -- jobs ------------------------------------------------------------------------------------- */
+
+static void job_dealloc(Job *job)
+{
+    free(job->data);
+    Py_XDECREF(job->token);
+    Py_XDECREF(job->request);
+    Py_TYPE(job)->tp_free((PyObject *)job);
+}
+
+static int job_buffer(Job *job, Py_buffer *view, int flags)
+{
+    if (!job->finished) {
+        PyErr_SetString(PyExc_BufferError, "the job is not finished");
+        view->obj = NULL;
+        return -1;
+    }
+    return PyBuffer_FillInfo(view, (PyObject *)job, job->data == NULL ? "" : job->data, (Py_ssize_t)job->size, 1,
+                             flags);
+}
+
+static PyMemberDef job_members[] = {
+    {"token", T_OBJECT, offsetof(Job, token), READONLY, "What the caller gave."},
+    {"error", T_INT, offsetof(Job, error), READONLY, "An errno, or 0: bytes came, or with none the end did."},
+    {"head", T_PYSSIZET, offsetof(Job, head), READONLY, "Bytes of the whole head, 0: it is not here."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyBufferProcs job_buffers = {.bf_getbuffer = (getbufferproc)job_buffer};
+
+static PyTypeObject JobType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "mirror.http._wire.Job",
+    .tp_basicsize = sizeof(Job),
+    .tp_dealloc = (destructor)job_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "One exchange; its buffer holds what came, once it is finished.",
+    .tp_members = job_members,
+    .tp_as_buffer = &job_buffers,
+};
+
+/* -- the thread's owner ----------------------------------------------------------------------- */
+
+static PyObject *io_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "", names))
+        return NULL;
+    Io *io = (Io *)type->tp_alloc(type, 0);
+    if (io == NULL)
+        return NULL;
+    io->fresh_end = &io->fresh;
+    io->done_end = &io->done;
+    pthread_mutex_init(&io->lock, NULL);
+    io->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    io->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (io->wake < 0 || io->ready < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(io);
+        return NULL;
+    }
+    int failed = pthread_create(&io->thread, NULL, serve, io);
+    if (failed) {
+        errno = failed;
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(io);
+        return NULL;
+    }
+    io->running = true;
+    return (PyObject *)io;
+}
+
+static PyObject *io_close(Io *io, PyObject *unused)
+{
+    (void)unused;
+    if (io->running) {
+        pthread_mutex_lock(&io->lock);
+        io->closing = true;
+        pthread_mutex_unlock(&io->lock);
+        signal_fd(io->wake);
+        Py_BEGIN_ALLOW_THREADS
+        pthread_join(io->thread, NULL);
+        Py_END_ALLOW_THREADS
+        io->running = false;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *take_done(Io *io)
+{
+    clear_fd(io->ready);
+    pthread_mutex_lock(&io->lock);
+    Job *done = io->done;
+    io->done = NULL;
+    io->done_end = &io->done;
+    pthread_mutex_unlock(&io->lock);
+    PyObject *jobs = PyList_New(0);
+    while (done != NULL) {
+        Job *job = done;
+        done = job->next;
+        job->finished = true;
+        Py_CLEAR(job->request);
+        if (jobs != NULL && PyList_Append(jobs, (PyObject *)job) < 0)
+            Py_CLEAR(jobs);
+        Py_DECREF(job); /* the thread's */
+    }
+    return jobs;
+}
+
+static PyObject *io_done(Io *io, PyObject *unused)
+{
+    (void)unused;
+    return take_done(io);
+}
+
+static void io_dealloc(Io *io)
+{
+    Py_XDECREF(io_close(io, NULL));
+    Py_XDECREF(take_done(io));
+    PyErr_Clear();
+    if (io->wake >= 0)
+        close(io->wake);
+    if (io->ready >= 0)
+        close(io->ready);
+    pthread_mutex_destroy(&io->lock);
+    Py_TYPE(io)->tp_free((PyObject *)io);
+}
+
+static PyObject *io_submit(Io *io, PyObject *args)
+{
+    int fd;
+    PyObject *request, *token;
+    Py_ssize_t most;
+    double seconds;
+    if (!PyArg_ParseTuple(args, "iOndO", &fd, &request, &most, &seconds, &token))
+        return NULL;
+    if (request != Py_None && !PyBytes_Check(request)) {
+        PyErr_SetString(PyExc_TypeError, "a request is bytes, or None");
+        return NULL;
+    }
+    if (most < 0 || (request == Py_None && most == 0) || !(seconds >= 0)) {
+        PyErr_SetString(PyExc_ValueError, "a job takes at least a byte, and no negative time");
+        return NULL;
+    }
+    if (!io->running) {
+        PyErr_SetString(PyExc_ValueError, "it is closed");
+        return NULL;
+    }
+    Job *job = PyObject_New(Job, &JobType);
+    if (job == NULL)
+        return NULL;
+    /* All behind the object's own head. */
+    memset((char *)job + sizeof(PyObject), 0, sizeof(Job) - sizeof(PyObject));
+    job->token = Py_NewRef(token);
+    job->request = request == Py_None ? NULL : Py_NewRef(request);
+    job->fd = fd;
+    job->most = (size_t)most;
+    job->until = now_ns() + (seconds > 1e6 ? (int64_t)1e15 : (int64_t)(seconds * 1e9));
+    Py_INCREF(job); /* the thread's */
+    pthread_mutex_lock(&io->lock);
+    *io->fresh_end = job;
+    io->fresh_end = &job->next;
+    bool asleep = io->asleep;
+    io->asleep = false;
+    pthread_mutex_unlock(&io->lock);
+    if (asleep)
+        signal_fd(io->wake);
+    return (PyObject *)job;
+}
+
+static PyObject *io_cancel(Io *io, PyObject *argument)
+{
+    if (!Py_IS_TYPE(argument, &JobType)) {
+        PyErr_SetString(PyExc_TypeError, "only a job can be cancelled");
+        return NULL;
+    }
+    atomic_store(&((Job *)argument)->cancelled, true);
+    signal_fd(io->wake);
+    Py_RETURN_NONE;
+}
+
+static PyObject *io_fileno(Io *io, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(io->ready);
+}
+
+static PyMethodDef io_methods[] = {
+    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, seconds, token)."},
+    {"cancel", (PyCFunction)io_cancel, METH_O, "End a job soon; it is finished like any other."},
+    {"done", (PyCFunction)io_done, METH_NOARGS, "Return the jobs that are finished."},
+    {"fileno", (PyCFunction)io_fileno, METH_NOARGS, "A descriptor that is readable while there are finished jobs."},
+    {"close", (PyCFunction)io_close, METH_NOARGS, "End the thread, once no job is left."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject IoType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "mirror.http._wire.Io",
+    .tp_basicsize = sizeof(Io),
+    .tp_dealloc = (destructor)io_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "A thread that sends and receives.",
+    .tp_methods = io_methods,
+    .tp_new = io_new,
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "mirror.http._wire",
+    .m_doc = "Sending and receiving on a thread of its own.",
+    .m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__wire(void)
+{
+    if (PyType_Ready(&JobType) < 0 || PyType_Ready(&IoType) < 0)
+        return NULL;
+    PyObject *made = PyModule_Create(&module);
+    if (made == NULL || PyModule_AddObjectRef(made, "Io", (PyObject *)&IoType) < 0
+        || PyModule_AddObjectRef(made, "Job", (PyObject *)&JobType) < 0) {
+        Py_XDECREF(made);
+        return NULL;
+    }
+    return made;
+}

@@ -1,0 +1,75 @@
+"""Sending and receiving off the event loop: `_wire`'s thread, for the tasks of one trio run.
+
+For a small file, what the kernel does to send a request and receive the answer takes longer than all that
+is decided about it. The thread does that part without the interpreter's lock, for all connections at once,
+and the loop hears of each answer when all of it is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TypeAlias
+
+import trio
+
+from mirror.http._wire import Io, Job
+
+Exchange: TypeAlias = "Job[trio.lowlevel.Task]"
+
+
+class Wire:
+    """The thread of one trio run."""
+
+    def __init__(self) -> None:
+        self._io: Io[trio.lowlevel.Task] = Io()
+
+    async def run(
+        self, sock: trio.socket.SocketType, request: bytes | None, most: int, seconds: float
+    ) -> Exchange:
+        """Do one job on a socket, which nobody else may use meanwhile; see `_wire.Io.submit`.
+
+        Returns:
+            The job, finished. One that is cut short by the end of the stream is no error.
+
+        Raises:
+            TimeoutError: nothing whole came within ``seconds``.
+            OSError: the connection broke.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        job = self._io.submit(sock.fileno(), request, most, seconds, trio.lowlevel.current_task())
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            # The socket is the thread's until it says otherwise, which it does at once.
+            self._io.cancel(job)
+            return trio.lowlevel.Abort.FAILED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if job.error:
+            if job.error == errno.ECANCELED:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            raise OSError(job.error, os.strerror(job.error))
+        return job
+
+    async def _hear(self) -> None:
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._io.fileno())
+                for job in self._io.done():
+                    trio.lowlevel.reschedule(job.token)
+        finally:
+            self._io.close()
+
+
+_wire: trio.lowlevel.RunVar[Wire] = trio.lowlevel.RunVar("mirror.http.wire")
+
+
+def wire() -> Wire:
+    """The one of this trio run; its thread is started when it is first needed, and ends with the run."""
+    try:
+        return _wire.get()
+    except LookupError:
+        made = Wire()
+        _wire.set(made)
+        trio.lowlevel.spawn_system_task(made._hear)  # noqa: SLF001 - it is its own
+        return made

@@ -1,0 +1,267 @@
+"""The S3 remote: folders are prefixes of keys, files are objects.
+
+A version is an object's ETag: listings state it as well as answers, and If-Match asks for it. Where a
+bucket keeps versions, the id that came with the first part is remembered, so that when the object is
+replaced meanwhile the rest of the old version can still be had.
+
+A source without a slash at its end is asked about once: a folder when there are keys below it, else a
+file. Its tree is then a folder with that one entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from posixpath import basename
+from urllib.parse import quote
+
+from mirror.errors import (
+    AccessDenied,
+    IsAFolder,
+    MirrorError,
+    NotAFolder,
+    NotFound,
+    ProtocolError,
+    VersionChanged,
+)
+from mirror.http.parts import HttpPart
+from mirror.remotes.base import Entry, Listing, NotModified, Page
+from mirror.remotes.how import How
+from mirror.remotes.s3.bucket import Bucket, Question, Way
+from mirror.remotes.s3.errors import Unexplained
+from mirror.remotes.s3.folders import Folder
+from mirror.remotes.s3.scanning import Scan
+from mirror.remotes.s3.url import named, place
+
+VERSIONS_KEPT = 1024
+"""Version ids that are remembered: of files of which parts were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A source that is a tree."""
+
+    prefix: str
+    """Of its keys: ends with a slash, or is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A source that is one object."""
+
+    key: str
+    name: str
+
+
+class S3Remote:
+    """One s3 source. See `mirror.remotes.base.Remote` and `Scanner`."""
+
+    def __init__(self, url: str, how: How) -> None:
+        """Prepare; nothing is sent before the first question.
+
+        Args:
+            url: the source in canonical form, without a query.
+            how: options and limits.
+
+        Raises:
+            UsageError: an option makes no sense.
+            SetupError: AWS's files cannot be read.
+        """
+        source = place(url)
+        self._bucket = Bucket(source.bucket, how)
+        self._url = named(url, self._bucket.endpoint)
+        self._shown = url.rstrip("/")
+        self._source = source
+        self._shape: _Folder | _File | None = None
+        if source.folder:
+            self._shape = _Folder(source.prefix and f"{source.prefix}/")
+        self._versions: dict[tuple[str, str], str] = {}
+
+    @property
+    def url(self) -> str:
+        """The source in canonical form, and its endpoint: the key of everything cached from it."""
+        return self._url
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, repeated ones included; those for credentials are not."""
+        return self._bucket.client.requests
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._bucket.client.aclose()
+
+    # -- folders -----------------------------------------------------------------------------
+
+    async def list(self, path: str, validator: str | None = None) -> Listing | NotModified:
+        """List one folder. See `mirror.remotes.base.Remote.list`."""
+        del validator  # no listing of S3 has one
+        shape = await self._known_shape()
+        if isinstance(shape, _File):
+            if path:
+                raise (NotAFolder if path == shape.name else NotFound)(
+                    f"{self._shown} is one file: there is no folder {path!a}"
+                )
+            return Listing([await self.stat(shape.name)])
+        prefix = shape.prefix + (f"{path}/" if path else "")
+        folder = Folder(prefix, self._where(path))
+        query = {"prefix": prefix, "delimiter": "/"}
+        seen: set[str] = set()
+        while True:
+            page = await self._bucket.ask(lambda way: way.page(dict(query)))
+            folder.add(page)
+            if page.after is None:
+                break
+            _advance(seen, page.after, self._where(path))
+            query["continuation-token"] = page.after
+        if prefix and not folder.exists:
+            raise NotFound(f"{self._where(path)}: there is no such folder")
+        return Listing(folder.entries())
+
+    async def scan(self, under: str = "", cursor: str | None = None) -> AsyncIterator[Page]:
+        """Every file below a folder. See `mirror.remotes.base.Scanner.scan`."""
+        shape = await self._known_shape()
+        if isinstance(shape, _File):
+            if not under:
+                yield Page([(shape.name, await self.stat(shape.name))], None)
+            return
+        scan = Scan(shape.prefix, under and f"{under}/", self._where(under), cursor)
+        query = {"prefix": scan.prefix}
+        if scan.after is not None:
+            query["start-after"] = scan.after
+        seen: set[str] = set()
+        while True:
+            page = await self._bucket.ask(lambda way: way.page(dict(query)))
+            files = scan.add(page)
+            if page.after is None:
+                yield Page(files, None)
+                return
+            _advance(seen, page.after, self._where(under))
+            query.pop("start-after", None)
+            query["continuation-token"] = page.after
+            yield Page(files, scan.cursor())
+
+    def _where(self, path: str) -> str:
+        return f"{self._shown}/{path}" if path else self._shown
+
+    # -- files -------------------------------------------------------------------------------
+
+    async def stat(self, path: str) -> Entry:
+        """Ask for one file's size, mtime and validator. See `mirror.remotes.base.Remote.stat`."""
+        key = self._key(await self._known_shape(), path)
+        try:
+            return await self._bucket.ask(partial(_stat, key=key, name=basename(path)))
+        except NotFound:
+            await self._refuse_folder(path, key)
+            raise
+
+    @asynccontextmanager
+    async def open_part(
+        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+    ) -> AsyncIterator[HttpPart]:
+        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
+        key = self._key(self._shape or await self._known_shape(), path)
+        question = Question(self._bucket)
+        version = ""
+        while True:
+            way = await question.way()
+            handed = False
+            try:
+                async with way.files.open_part(
+                    way.site.object(key) + version, basename(path), start, stop, validator=validator
+                ) as part:
+                    handed = True
+                    if start or stop is not None:
+                        self._remember(key, part)
+                    yield part
+                    return
+            except VersionChanged:
+                kept = self._versions.pop((key, validator or ""), None)
+                if handed or kept is None:
+                    raise
+                version = f"?versionId={quote(kept, safe='')}"
+            except NotFound:
+                if not handed:
+                    await self._refuse_folder(path, key)
+                raise
+            except AccessDenied as exc:
+                if handed or (not version and not await question.mend(exc)):
+                    raise
+                if version:
+                    # Past versions take a permission of their own.
+                    raise VersionChanged(f"{self._where(path)} has changed at the origin") from exc
+            except MirrorError as exc:
+                if handed or not await question.mend(exc):
+                    raise
+
+    def _remember(self, key: str, part: HttpPart) -> None:
+        version, etag = part.headers.get("x-amz-version-id"), part.entry.validator
+        if version is None or version == "null" or etag is None:
+            return
+        if len(self._versions) >= VERSIONS_KEPT:
+            del self._versions[next(iter(self._versions))]
+        self._versions[key, etag] = version
+
+    async def _refuse_folder(self, path: str, key: str) -> None:
+        """Raise `IsAFolder` where there are keys below one that is not there."""
+        if await self._has_keys(f"{key}/"):
+            raise IsAFolder(f"{self._where(path)} is a folder")
+
+    # -- where things are --------------------------------------------------------------------
+
+    async def _has_keys(self, prefix: str) -> bool:
+        page = await self._bucket.ask(lambda way: way.page({"prefix": prefix, "max-keys": "1"}))
+        return bool(page.keys)
+
+    async def _known_shape(self) -> _Folder | _File:
+        """What the source is; asks, once, where the URL leaves it open."""
+        if self._shape is None:
+            prefix = self._source.prefix
+            file = _File(prefix, basename(prefix))
+            try:
+                folder = await self._has_keys(f"{prefix}/")
+            except AccessDenied as exc:
+                # Who may not list may still read: then the object itself tells.
+                if not await self._readable(file):
+                    raise exc from None
+                folder = False
+            else:
+                if not folder:
+                    await self._bucket.ask(partial(_stat, key=file.key, name=file.name))
+            self._shape = _Folder(f"{prefix}/") if folder else file
+        return self._shape
+
+    async def _readable(self, file: _File) -> bool:
+        try:
+            await self._bucket.ask(partial(_stat, key=file.key, name=file.name))
+        except (AccessDenied, NotFound):
+            return False
+        return True
+
+    def _key(self, shape: _Folder | _File, path: str) -> str:
+        if not path:
+            raise IsAFolder(f"{self._shown} is a folder")
+        if isinstance(shape, _Folder):
+            return shape.prefix + path
+        if path == shape.name:
+            return shape.key
+        raise (NotAFolder if path.startswith(f"{shape.name}/") else NotFound)(
+            f"{self._shown} is one file: there is no {path!a}"
+        )
+
+
+async def _stat(way: Way, *, key: str, name: str) -> Entry:
+    target = way.site.object(key)
+    try:
+        return await way.files.stat(target, name)
+    except Unexplained:
+        return await way.files.stat_by_get(target, name)
+
+
+def _advance(seen: set[str], token: str, where: str) -> None:
+    """Refuse a listing that goes round in circles."""
+    if token in seen:
+        raise ProtocolError(f"{where}: the listing does not come to an end: it names the same page twice")
+    seen.add(token)

@@ -1,0 +1,57 @@
+"""Origins that rclone can read as well: one line in `ORIGINS` is one more kind of source in the bench.
+
+An origin serves the bench's data on loopback and says how both sides name it. Both get the same variables
+of the environment (which authority to trust, credentials), so neither has them in its arguments.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.certificates import certificate
+from tests.support.servers import nginx
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One folder, served: how ours and rclone call it, both without a slash at the end."""
+
+    source: str
+    remote: str
+    """rclone's connection string, to which a path can be added."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One kind of source to be measured on."""
+
+    key: str
+    """Part of the rows' keys."""
+    serve: Callable[[Path], AbstractContextManager[Served]]
+    """Serves a folder."""
+
+
+@contextmanager
+def _http(root: Path) -> Iterator[Served]:
+    # HTML, for rclone reads no other listing.
+    with nginx(root, autoindex="html") as server:
+        yield Served(server.url[:-1], f":http,url='{server.url}':")
+
+
+@contextmanager
+def _https(root: Path) -> Iterator[Served]:
+    with tempfile.TemporaryDirectory(prefix="authority-") as folder:
+        cert, key = certificate(Path(folder), "IP:127.0.0.1")
+        with nginx(root, autoindex="html", tls=(cert, key)) as server:
+            yield Served(server.url[:-1], f":http,url='{server.url}':", {"SSL_CERT_FILE": str(cert)})
+
+
+ORIGINS = (
+    Origin("http", _http),
+    Origin("https", _https),
+)

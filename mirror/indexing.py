@@ -126,7 +126,14 @@ async def index(
     sys.setswitchinterval(SWITCH_SECONDS)
     started = trio.current_time()
     summary = Summary()
-    async with open_engine(source, cache_folder, ttl=0.0, deadline=deadline, on_change=summary.saw) as engine:
+    async with open_engine(
+        source,
+        cache_folder,
+        ttl=0.0,
+        deadline=deadline,
+        on_change=summary.saw,
+        traffic=Traffic(connections=max(jobs, Traffic().connections)),
+    ) as engine:
         root = await folder_at(engine, path)
         run = _Run(engine, Schedule(deadline=deadline), jobs, summary, report)
         async with background() as nursery:

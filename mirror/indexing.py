@@ -30,6 +30,7 @@ from mirror.limits import raise_descriptor_limit
 from mirror.paging import reading
 from mirror.remotes.base import Pager, Scanner
 from mirror.retry import Schedule
+from mirror.traffic import Traffic
 from mirror.walking import Failures, walk_folders
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,14 @@ async def index(
     sys.setswitchinterval(SWITCH_SECONDS)
     started = trio.current_time()
     summary = Summary()
-    async with open_engine(source, cache_folder, ttl=0.0, deadline=deadline, on_change=summary.saw) as engine:
+    async with open_engine(
+        source,
+        cache_folder,
+        ttl=0.0,
+        deadline=deadline,
+        on_change=summary.saw,
+        traffic=Traffic(connections=max(jobs, Traffic().connections)),
+    ) as engine:
         root = await folder_at(engine, path)
         run = _Run(engine, Schedule(deadline=deadline), jobs, summary, report)
         async with background() as nursery:

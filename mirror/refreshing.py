@@ -23,6 +23,7 @@ from mirror.errors import IsAFolder, MirrorError, NotFound, SetupError, UsageErr
 from mirror.keeper import client
 from mirror.remotes import key
 from mirror.retry import Schedule
+from mirror.traffic import Traffic
 from mirror.walking import Failures, walk_folders
 
 REPORT_INTERVAL = 0.1
@@ -124,7 +125,12 @@ async def refresh(
     started = trio.current_time()
     summary = Summary()
     async with open_engine(
-        source, cache_folder, ttl=float("inf"), deadline=deadline, on_change=summary.saw
+        source,
+        cache_folder,
+        ttl=float("inf"),
+        deadline=deadline,
+        on_change=summary.saw,
+        traffic=Traffic(connections=max(jobs, Traffic().connections)),
     ) as engine:
         run = _Run(engine, Schedule(deadline=deadline), jobs, summary)
         async with background() as nursery:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 
-from tests.bench import cold, eviction, far, index, loop, memory, rclone, report, together, warm
+from tests.bench import cold, eviction, far, index, listing, loop, memory, rclone, report, together, warm
 from tests.bench.measure import Result
 from tests.bench.stand import QUICK, Scale, stand
 
-ON_THE_STAND = (warm, cold, memory, index, loop, together, rclone, far)
+ON_THE_STAND = (warm, cold, memory, index, listing, loop, together, rclone, far)
 """What needs mounts, a web server and files; eviction does not."""
 KEYS = [row.key for module in (*ON_THE_STAND, eviction) for row in module.ROWS]
-GROUPS = {module.GROUP: [row.key for row in module.ROWS] for module in (eviction, index, rclone)}
+GROUPS = {module.GROUP: [row.key for row in module.ROWS] for module in (eviction, index, listing, rclone)}
 
 
 @click.command()

@@ -23,6 +23,7 @@ from tests.support.servers import Server, nginx
 
 BIG = "big.bin"
 SMALL = "small"
+KEY_FOLDERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Scale:
     folders: int = 100
     """Of 10,000 files each, in the large cache."""
     loop_seconds: float = 10.0
+    keys: int = 10_000
+    """In each of `KEY_FOLDERS` folders of a bucket that is indexed."""
 
 
 QUICK = Scale(
@@ -53,6 +56,7 @@ QUICK = Scale(
     listed=10_000,
     folders=3,
     loop_seconds=3.0,
+    keys=300,
 )
 """Enough to see that everything runs; its ratios are a hint."""
 

@@ -110,7 +110,7 @@ async def test_a_cache_of_a_newer_version_is_refused_and_left_alone(home: Path) 
     db.execute("PRAGMA user_version = 99")
     db.close()
     before = (home / "index.sqlite").read_bytes()
-    await refused(home, "written by a newer version .*schema 99, this one knows 2.*: upgrade, or choose")
+    await refused(home, "written by a newer version .*schema 99, this one knows 3.*: upgrade, or choose")
     assert (home / "index.sqlite").read_bytes() == before
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests.support.bucket import Bucket, Numbered, bucket
+from tests.support.bucket_remote import PEAK
 from tests.support.command import mirror
-from tests.support.data import noise, put
+from tests.support.data import MiB, noise, put
 from tests.support.failures import errno_of
 from tests.support.mounts import mounted
 from tests.support.servers import Server
@@ -232,18 +233,12 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
 
     def peak(keys: Numbered) -> int:
         with bucket(keys) as server:
-            code = (
-                "import runpy, sys, resource\n"
-                "try: runpy.run_module('tests.support.bucket_remote', run_name='__main__')\n"
-                "except SystemExit as end: code = end.code\n"
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
-            )
             home = tmp_path / f"{keys.folders}-{keys.files}"
-            argv = [sys.executable, "-c", code, *scanning(server, "--quiet", "--cache", home)[3:]]
-            done = subprocess.run(argv, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            return int(done.stderr.split()[-1])
+            told = tmp_path / "peak"
+            argv = scanning(server, "--quiet", "--cache", home)
+            subprocess.run(argv, env={**os.environ, PEAK: str(told)}, check=True)
+            return int(told.read_text())
 
     few = peak(Numbered(folders=5, files=2_000))
-    assert peak(Numbered(folders=5, files=20_000)) - few < 32 * 1024
-    assert peak(Numbered(folders=1, files=100_000)) - few < 32 * 1024
+    assert peak(Numbered(folders=5, files=20_000)) - few < 32 * MiB
+    assert peak(Numbered(folders=1, files=100_000)) - few < 32 * MiB

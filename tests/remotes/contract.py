@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from mirror.errors import IsAFolder, MirrorError, NotAFolder, NotFound, ProtocolError, VersionChanged
-from mirror.remotes.base import Kind, Listing, Part, Remote
+from mirror.remotes.base import Kind, Listing, Pager, Part, Remote
 
 
 async def read(part: Part) -> bytes:
@@ -56,6 +56,21 @@ class RemoteContract:
         for path in sorted(root.rglob("*")):
             if path.is_file() and path.name not in self.unserved | self.unlisted:
                 yield str(path.relative_to(root)), path
+
+    async def test_the_pages_of_a_folder_are_its_listing(self, remote: Remote, root: Path) -> None:
+        """Where a remote lists by pages: their names, by path, and a folder that is not there."""
+        if not isinstance(remote, Pager):
+            return
+        folders = {name.rpartition("/")[0] for name, _ in self.files(root)}
+        assert len(folders) > 1
+        for path in folders:
+            listing = await remote.list(path)
+            assert isinstance(listing, Listing)
+            found = [each async for page in remote.pages(path) for each in page.files]
+            prefix = f"{path}/" if path else ""
+            assert found == [(prefix + entry.name, entry) for entry in listing.entries]
+        with pytest.raises(NotFound):
+            await anext(aiter(remote.pages("absent")))
 
     async def test_a_listing_is_the_folder(self, remote: Remote, root: Path) -> None:
         """Names, kinds, and sizes where they are stated, are those on disk, in every folder."""

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -19,6 +22,8 @@ from mirror.remotes.base import Listing, NotModified, Page, Part
 from mirror.remotes.options import Option, Options
 
 OPTIONS: Sequence[Option] = ()
+PEAK = "MIRROR_TEST_PEAK"
+"""Environment: a file that is told the most memory the command took, in bytes."""
 _NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -124,13 +129,17 @@ def open_remote(url: str, how: How) -> BucketRemote:
     return BucketRemote(url, how)
 
 
-def register() -> None:
-    """Make the kind known."""
-    KINDS["bucket"] = SourceKind("bucket://HOST:PORT/", __name__)
+def main() -> None:
+    """Run `mirror`; in the end say what memory it took (`PEAK`)."""
+    from mirror.cli.main import main as mirror
+
+    KINDS["bucket"] = SourceKind("bucket://HOST:PORT/", "tests.support.bucket_remote")
+    try:
+        mirror()
+    finally:
+        if path := os.environ.get(PEAK):
+            Path(path).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 if __name__ == "__main__":
-    from mirror.cli.main import main
-
-    KINDS["bucket"] = SourceKind("bucket://HOST:PORT/", "tests.support.bucket_remote")
     main()

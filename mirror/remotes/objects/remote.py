@@ -81,6 +81,30 @@ class ObjectRemote:
             await self._check_empty(prefix.removesuffix("/"), self._where(path))
         return Listing(folder.entries())
 
+    async def pages(self, path: str, cursor: str | None = None) -> AsyncIterator[Page]:
+        """List one folder page by page. See `mirror.remotes.base.Pager`."""
+        base = await self._known_base()
+        if self._file is not None:
+            listing = await self.list(path)
+            assert isinstance(listing, Listing)
+            yield Page([(entry.name, entry) for entry in listing.entries], None)
+            return
+        below = f"{path}/" if path else ""
+        prefix = base + below
+        there = cursor is not None or not prefix
+        while True:
+            page = await self._store.page(prefix, folder=True, cursor=cursor)
+            folder = keys.Folder(prefix, self._where(path))
+            folder.add(page)
+            there = there or folder.there
+            following = None if page.cursor is None else self._following(page, cursor)
+            if following is None and not there:
+                await self._check_empty(prefix.removesuffix("/"), self._where(path))
+            yield Page([(below + entry.name, entry) for entry in folder.entries()], following)
+            if following is None:
+                return
+            cursor = following
+
     async def _check_empty(self, key: str, where: str) -> None:
         """See whether a folder with nothing in it is there: an object may stand for it."""
         try:

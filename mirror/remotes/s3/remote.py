@@ -120,6 +120,33 @@ class S3Remote:
             raise NotFound(f"{self._where(path)}: there is no such folder")
         return Listing(folder.entries())
 
+    async def pages(self, path: str, cursor: str | None = None) -> AsyncIterator[Page]:
+        """List one folder page by page. See `mirror.remotes.base.Pager.pages`."""
+        shape = await self._known_shape()
+        if isinstance(shape, _File):
+            listing = await self.list(path)
+            assert isinstance(listing, Listing)
+            yield Page([(found.name, found) for found in listing.entries], None)
+            return
+        below = f"{path}/" if path else ""
+        query = {"prefix": shape.prefix + below, "delimiter": "/"}
+        seen: set[str] = set()
+        exists = cursor is not None or not query["prefix"]
+        while True:
+            if cursor is not None:
+                _advance(seen, cursor, self._where(path))
+                query["continuation-token"] = cursor
+            page = await self._bucket.ask(lambda way: way.page(dict(query)))
+            folder = Folder(query["prefix"], self._where(path))
+            folder.add(page)
+            exists = exists or folder.exists
+            cursor = page.after
+            if cursor is None and not exists:
+                raise NotFound(f"{self._where(path)}: there is no such folder")
+            yield Page([(below + found.name, found) for found in folder.entries()], cursor)
+            if cursor is None:
+                return
+
     async def scan(self, under: str = "", cursor: str | None = None) -> AsyncIterator[Page]:
         """Every file below a folder. See `mirror.remotes.base.Scanner.scan`."""
         shape = await self._known_shape()

@@ -194,7 +194,7 @@ def test_evict_leaves_what_is_open(folder: Path, warmed: Server, cache: Path) ->
 def test_evict_leaves_what_is_being_fetched(folder: Path, slow_origin: Server, cache: Path) -> None:
     put(folder, "large.bin", noise("large", 24 * MiB))
     with (
-        mounted(slow_origin.url, cache=cache) as mount,
+        mounted(slow_origin.url, cache=cache, args=["--fetch", "whole", "--max-connections", "2"]) as mount,
         (mount.path / "large.bin").open("rb") as file,
     ):
         file.read(1)

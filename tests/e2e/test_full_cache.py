@@ -76,7 +76,8 @@ def test_random_reads_of_what_does_not_fit_transfer_what_they_ask_for(
     data = noise("large", 64 * MiB)
     put(folder, "too large.bin", data)
     luck = random.Random(7)
-    with mounted(origin.url, cache=small / "cache", args=["--open", "stream"]) as mount:
+    args = ["--open", "stream", "--fetch", "whole"]
+    with mounted(origin.url, cache=small / "cache", args=args) as mount:
         fd = os.open(mount.path / "too large.bin", os.O_RDONLY)
         try:
             eventually(lambda: mount.counters()["fills_failed"] == 1, "there is no room")
@@ -130,7 +131,7 @@ def test_a_stream_that_stalls_fails_its_readers_within_the_deadline(small: Path)
             wire.pause(None)
         serve(seen, wire)
 
-    options = ["--open", "stream", "--deadline", "2"]
+    options = ["--open", "stream", "--fetch", "whole", "--deadline", "2"]
     with (
         hostile({"/large.bin": behave}) as server,
         mounted(f"{server.url}large.bin", cache=small / "cache", args=options) as mount,

@@ -159,7 +159,8 @@ def test_an_interrupted_fetch_goes_on_where_it_was(folder: Path, slow_origin: Se
     size = 40 * MiB
     path = put(folder, "large.bin", noise("resume", size))
     cache = tmp_path / "cache"
-    with mounted(slow_origin.url, cache=cache) as mount:
+    args = ["--fetch", "whole", "--max-connections", "2"]
+    with mounted(slow_origin.url, cache=cache, args=args) as mount:
         with (mount.path / "large.bin").open("rb") as file:
             file.read(MiB)
             mount.wait_fetched(12 * MiB)

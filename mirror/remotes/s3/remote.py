@@ -121,7 +121,10 @@ class S3Remote:
         return Listing(folder.entries())
 
     async def pages(self, path: str, cursor: str | None = None) -> AsyncIterator[Page]:
-        """List one folder page by page. See `mirror.remotes.base.Pager.pages`."""
+        """List one folder page by page; the cursor is the bucket's own token.
+
+        A name that is a file and a folder may come as both. See `mirror.remotes.base.Pager.pages`.
+        """
         shape = await self._known_shape()
         if isinstance(shape, _File):
             listing = await self.list(path)
@@ -169,36 +172,6 @@ class S3Remote:
             query.pop("start-after", None)
             query["continuation-token"] = page.after
             yield Page(files, scan.cursor())
-
-    async def pages(self, path: str, cursor: str | None = None) -> AsyncIterator[Page]:
-        """What is in one folder, page by page; the cursor is the bucket's own token.
-
-        As `list`, but for a name that is a file and a folder: it may come as both, and the folder counts.
-        """
-        shape = await self._known_shape()
-        if isinstance(shape, _File):
-            listing = await self.list(path)
-            assert isinstance(listing, Listing), "it was not conditional"
-            yield Page([(entry.name, entry) for entry in listing.entries], None)
-            return
-        above = f"{path}/" if path else ""
-        query = {"prefix": shape.prefix + above, "delimiter": "/"}
-        seen: set[str] = set()
-        begins = cursor is None
-        while True:
-            if cursor is not None:
-                query["continuation-token"] = cursor
-            page = await self._bucket.ask(lambda way: way.page(dict(query)))
-            folder = Folder(query["prefix"], self._where(path))
-            folder.add(page)
-            if begins and query["prefix"] and not folder.exists:
-                raise NotFound(f"{self._where(path)}: there is no such folder")
-            begins, cursor = False, page.after
-            if cursor is not None:
-                _advance(seen, cursor, self._where(path))
-            yield Page([(above + entry.name, entry) for entry in folder.entries()], cursor)
-            if cursor is None:
-                return
 
     def _where(self, path: str) -> str:
         return f"{self._shown}/{path}" if path else self._shown

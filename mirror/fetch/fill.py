@@ -3,7 +3,8 @@
 A fill owns the lease of one object and everything that is requested for it. Readers wait on it for
 ranges; it decides part by part what to request next (:mod:`mirror.fetch.plan`), so that a demand is
 served first wherever it lies. Every answer is checked against the version before a byte of it is
-written: bytes of two versions never meet in one object.
+written: bytes of two versions never meet in one object. Answers without a strong validator are never joined
+at all: such a file comes out of one answer, or is begun anew as long as no reader has had a byte of it.
 
 When another process holds the lease, the fill follows: it watches the other's extents appear in the
 index, serves them, and takes over where they end as soon as the lease is free.
@@ -77,15 +78,19 @@ class FillState(Enum):
     """Given up; `error` says why. What was fetched is kept unless the version is gone."""
 
 
+class _NotContinued(VersionChanged):
+    """Nothing tells whether an answer continues the bytes that are here."""
+
+
 class _Part:
     """One request under way: it has still to deliver ``at`` to ``stop``."""
 
     __slots__ = ("at", "attempts", "stop")
 
-    def __init__(self, start: int, stop: int, schedule: Schedule) -> None:
+    def __init__(self, start: int, stop: int, attempts: Attempts) -> None:
         self.at = start
         self.stop = stop
-        self.attempts = Attempts(schedule)
+        self.attempts = attempts
 
 
 class _Waiter:
@@ -132,6 +137,7 @@ class Fill:
         self._outdated = outdated
         self._discarded = discarded
         self._schedule = schedule
+        self._attempts = Attempts(schedule)  # of a file that has to come out of one answer
         self._filler: Filler | None = None
         self._present = Extents()
         self._validator = node.validator
@@ -217,11 +223,11 @@ class Fill:
         keep = True
         try:
             try:
-                await self._fill()
+                await self._fill_whole()
             except BrokenPromise as exc:
                 log.warning("%s; fetching it once more", exc)
                 self._start_over()
-                await self._fill()
+                await self._fill_whole()
         except BrokenPromise as exc:
             error, keep = exc, False
             self._discarded(self.node)
@@ -243,6 +249,18 @@ class Fill:
             if self.state is not FillState.COMPLETE:
                 self.error = error
                 self._give_up(keep=keep)
+
+    async def _fill_whole(self) -> None:
+        """`_fill`, from the first byte again where what came cannot be continued and nobody has had it."""
+        while True:
+            try:
+                await self._fill()
+            except _NotContinued:
+                if self.served:
+                    raise
+                self._start_over()
+            else:
+                return
 
     async def _fill(self) -> None:
         if await self._take_lease():
@@ -391,7 +409,8 @@ class Fill:
             return None
         if chosen.cut is not None:
             self._parts[chosen.cut].stop = chosen.start
-        return _Part(chosen.start, chosen.stop, self._schedule)
+        # A file that is begun anew has got nowhere: its failures go on being counted.
+        return _Part(chosen.start, chosen.stop, Attempts(self._schedule) if self._ranged else self._attempts)
 
     async def _fetch_part(self, part: _Part, failures: list[Exception]) -> None:
         try:
@@ -417,6 +436,8 @@ class Fill:
 
     async def _request(self, part: _Part) -> None:
         """Make one request for what is left of a part and write what comes."""
+        if self._validator is None:
+            self._refuse_to_join()
         everything = part.at == 0 and (self._size is None or part.stop >= self._size)
         stop = None if everything else part.stop
         asked_at = trio.current_time()
@@ -445,14 +466,21 @@ class Fill:
         if self._size is None and body.size is not None:
             self._size = body.size
             self._held().set_size(body.size)
-        if self._validator is None and seen.validator is not None:
+        if seen.validator is None:
+            self._refuse_to_join()
+            self._held().alone()
+        elif self._validator is None:
             self._validator = seen.validator
             self._held().learn(seen.validator)
-        joinable = seen.validator is not None or (seen.mtime_ns is not None and self._size is not None)
-        if not joinable and self._present.total:
-            # Nothing tells whether this answer continues the earlier one: never join them.
-            raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
-        self._ranged = body.ranges and joinable and self._size is not None
+        self._ranged = body.ranges and seen.validator is not None and self._size is not None
+
+    def _refuse_to_join(self) -> None:
+        """Raise where bytes are here: nothing tells whether an answer continues them.
+
+        Size and time do not: a file can change twice within the second that Last-Modified counts in.
+        """
+        if self._present.total:
+            raise _NotContinued(f"{self._path} cannot be continued: the origin gives it no strong validator")
 
     async def _begin(self, body: Part) -> None:
         """`_check`, and note a validator that is new before anybody is given a byte.
@@ -532,5 +560,5 @@ class Fill:
         self.fetched += size
         if new:
             # An origin without ranges that breaks off again and again only sends the same bytes anew.
-            part.attempts.progressed()
+            (part.attempts.moved if self._validator is None else part.attempts.progressed)()
         self._wake()

@@ -108,7 +108,7 @@ class HttpRemote:
                 raise answers.failure(response, answer.where, conditional=False)
             page = await self._page(response, answer.where)
             content_type = response.headers.get("content-type", "")
-            seen = answers.validator(response.headers)
+            seen = answers.strong_etag(response.headers)
         parse = partial(listings.parse, page, content_type, str(answer.where.url))
         try:
             if len(page) < BIG_PAGE:

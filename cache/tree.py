@@ -102,7 +102,13 @@ class Tree:
         return await self._written(lambda db: versions.put_root(db, url))
 
     async def put_listing(
-        self, folder: int, entries: Sequence[Entry], *, validator: str | None, at: float
+        self,
+        folder: int,
+        entries: Sequence[Entry],
+        *,
+        validator: str | None,
+        at: float,
+        tell_added: bool = True,
     ) -> Changes:
         """Replace a whole folder by what a listing says, in one transaction.
 
@@ -114,10 +120,11 @@ class Tree:
             entries: all its entries; of several of one name the first counts.
             validator: what makes the next listing conditional.
             at: epoch seconds when the listing was asked for.
+            tell_added: whether the changes are to say what is new.
         """
 
         def work(db: sqlite3.Connection) -> Changes:
-            return versions.put_listing(db, folder, entries, validator, at)
+            return versions.put_listing(db, folder, entries, validator, at, tell_added=tell_added)
 
         return await self._written(work)
 

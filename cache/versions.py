@@ -158,12 +158,22 @@ def put_root(db: sqlite3.Connection, url: str) -> Node:
     return root
 
 
+AT_ONCE = 1000
+"""Entries whose rows are written together: a listing of 100,000 would take 50 MiB as nodes."""
+
+
 def put_listing(
-    db: sqlite3.Connection, folder_id: int, entries: Sequence[Entry], validator: str | None, at: float
+    db: sqlite3.Connection,
+    folder_id: int,
+    entries: Sequence[Entry],
+    validator: str | None,
+    at: float,
+    *,
+    tell_added: bool = True,
 ) -> Changes:
     """Replace a folder's entries. A folder that is not current any more is left as it is.
 
-    Of entries of one name the first counts.
+    Of entries of one name the first counts. Without ``tell_added`` the changes do not say what is new.
     """
     folder = _node(db, folder_id)
     if folder is None or not folder.current or folder.kind is not Kind.FOLDER:
@@ -178,9 +188,20 @@ def put_listing(
     added: list[Node] = []
     changed: list[tuple[Node, Node]] = []
     next_id = free_id(db)
+
+    def write() -> None:
+        # First away with the old, for a name has one current version.
+        _retire(db, retired)
+        db.executemany(_UPDATE, map(_update_of, updated))
+        db.executemany(_INSERT, map(_row_of, inserted))
+        for written in (retired, updated, inserted):
+            written.clear()
+
     for entry in entries:
         if entry.name in seen:
             continue
+        if len(inserted) >= AT_ONCE:
+            write()
         seen.add(entry.name)
         old = known.get(entry.name)
         if old is not None and same_version(old, entry):
@@ -198,16 +219,14 @@ def put_listing(
             inserted.append(node)
             next_id += 1
         if old is None:
-            added.append(node)
+            if tell_added:
+                added.append(node)
         else:
             retired.append(old)
             changed.append((replace(old, current=False), node))
     removed = [node for name, node in known.items() if name not in seen]
     retired += removed
-    # First away with the old, for a name has one current version.
-    _retire(db, retired)
-    db.executemany(_UPDATE, map(_update_of, updated))
-    db.executemany(_INSERT, map(_row_of, inserted))
+    write()
     db.execute(
         "UPDATE nodes SET listed_at = ?, listing_validator = ? WHERE id = ?", (at, validator, folder_id)
     )

@@ -15,12 +15,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from cache import Changes, Entry, Kind, Node, Tree
-from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, VersionChanged
+from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, TooDeep, VersionChanged
 from mirror.flight import SingleFlight
 from mirror.health import OriginHealth
 from mirror.remotes.base import NotModified, Remote
@@ -33,6 +32,10 @@ T = TypeVar("T")
 REVALIDATION = Schedule(tries=2, deadline=5.0)
 """Patience with an origin while a cached answer stands by."""
 
+
+LONGEST_PATH = 4096
+"""Bytes that a path below the source may have: the kernel's PATH_MAX. Folders that contain themselves go on
+without end, and whoever walks a tree with ``openat`` never names a whole path."""
 
 FOLDERS_KEPT = 1024
 """Folders whose nodes are kept at hand."""
@@ -234,6 +237,8 @@ class Namespace:
 
     async def _list(self, folder: Node, schedule: Schedule) -> None:
         path = self._tree.path(folder.id)
+        if len(path.encode()) >= LONGEST_PATH:
+            raise TooDeep(f"{self._where(path[:100])}…: folders within each other without an end?")
         # A listing is as old as the moment it was asked for, not as the moment it arrived.
         asked_at = self._clock()
         try:
@@ -249,12 +254,14 @@ class Namespace:
         if isinstance(listing, NotModified):
             await self._tree.confirm_listing(folder.id, asked_at)
             return
+        # No absence was told of a folder that was never listed, but names may have been.
         changes = await self._tree.put_listing(
-            folder.id, listing.entries, validator=listing.validator, at=asked_at
+            folder.id,
+            listing.entries,
+            validator=listing.validator,
+            at=asked_at,
+            tell_added=folder.listed_at is not None,
         )
-        if folder.listed_at is None:
-            # No absence was told of a folder that was never listed, but names may have been.
-            changes = replace(changes, added=())
         if changes:
             self._on_change(changes)
 

@@ -19,8 +19,7 @@ import h11
 import httpx
 import trio
 
-from mirror.http import heads, reach
-from mirror.http.reach import REACH, OutOfReachError, Reach
+from mirror.http import heads
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -65,24 +64,16 @@ class Asked:
     """Time-out of each wait."""
     body: bytes = b""
     """What follows the head; its Content-Length is among the headers."""
-    reach: Reach = Reach.LOOPBACK
-    """The innermost address that may be asked."""
 
 
 class NotSentError(Exception):
     """The other side closed an idle connection: nothing of the answer came, so ask on another one."""
 
 
-async def connect(
-    origin: Origin,
-    context: Callable[[], ssl.SSLContext],
-    seconds: float,
-    innermost: Reach = Reach.LOOPBACK,
-) -> Connection:
+async def connect(origin: Origin, context: Callable[[], ssl.SSLContext], seconds: float) -> Connection:
     """Open a connection, for https with a finished handshake.
 
     Raises:
-        OutOfReachError: it leads further inside than ``innermost``; nothing was sent.
         httpx.ConnectTimeout: not within ``seconds``.
         httpx.ConnectError: refused, no such host, no trust; the cause is chained.
     """
@@ -90,10 +81,6 @@ async def connect(
         with trio.fail_after(seconds):
             socket_stream = await trio.open_tcp_stream(origin.host, origin.port)
             stream: Stream = socket_stream
-            inside = reach.reach_of(socket_stream.socket.getpeername()[0])
-            if inside > innermost:
-                socket_stream.socket.close()
-                raise OutOfReachError(f"{origin.host} is at {inside}")
             if origin.scheme == "https":
                 try:
                     # https_compatible: what servers do, an end without a goodbye; lengths tell of a cut.
@@ -108,15 +95,13 @@ async def connect(
         raise httpx.ConnectTimeout("no connection") from exc
     except (OSError, trio.BrokenResourceError, ssl.CertificateError, UnicodeError) as exc:
         raise httpx.ConnectError(str(exc)) from exc
-    return Connection(stream, socket_stream.socket, inside)
+    return Connection(stream, socket_stream.socket)
 
 
 class Connection:
     """A connected stream that carries one exchange at a time."""
 
-    def __init__(self, stream: Stream, sock: trio.socket.SocketType, inside: Reach) -> None:
-        self.inside = inside
-        """How far inside its other end is."""
+    def __init__(self, stream: Stream, sock: trio.socket.SocketType) -> None:
         self._stream = stream
         self._socket = sock
         self._used = False
@@ -167,8 +152,7 @@ class Connection:
         if (head := heads.usual(data)) is not None:
             begun, length = data[head.end :], 0 if method == "HEAD" else head.length
             counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
-            extensions = {REACH: self.inside}
-            return httpx.Response(head.status, headers=head.headers, stream=counted, extensions=extensions)
+            return httpx.Response(head.status, headers=head.headers, stream=counted)
         wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # Sent already; h11 has to know what was asked to tell what kind of body comes back.
         wire.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
@@ -183,7 +167,7 @@ class Connection:
             answer.status_code,
             headers=answer.headers.raw_items(),
             stream=_FramedBody(self, wire, seconds, done),
-            extensions={DELIMITED: bodyless or bool(codings), REACH: self.inside},
+            extensions={DELIMITED: bodyless or bool(codings)},
         )
 
     async def _first_bytes(self, head: bytes) -> bytes:

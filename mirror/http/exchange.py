@@ -1,9 +1,8 @@
 """One request to an origin, with its redirects, as far as the head of the answer.
 
 Redirects are followed by hand, so that each hop is decided: at most `MAX_HOPS`, never from https to
-http, never further inside than it came from (`reach`), credentials for the origin's own requests only. No
-cookie is ever kept or sent. A redirect that only adds or drops a slash is not followed: it says what kind of
-thing the path names. All hops together have one deadline, and a host that has too much to do a `Gate`.
+http, credentials for the origin's own requests only. No cookie is ever kept or sent. A redirect that
+only adds or drops a slash is not followed: it says what kind of thing the path names.
 
 A `Client` is what a remote has of the network: one pool of connections, one patience, one TLS
 configuration. An `Exchanger` asks one origin through it; a remote has one for each of its origins.
@@ -12,33 +11,25 @@ configuration. An `Exchanger` asks one origin through it; a remote has one for e
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
-import trio
 
 from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError
-from mirror.http import answers
 from mirror.http.auth import Auth, Headers
 from mirror.http.connection import Asked, Origin
 from mirror.http.failures import translated
-from mirror.http.gate import REFUSALS, Gate
 from mirror.http.places import Place, adds_slash, drops_slash, redirected
-from mirror.http.reach import REACH, OutOfReachError, Reach, reach_of
 from mirror.http.transport import Transport
 
 MAX_HOPS = 10
 
 REDIRECTS = (301, 302, 303, 307, 308)
-
-
-MOST_GATES = 256
-"""Hosts remembered as having too much to do."""
 
 
 def user_agent() -> str:
@@ -67,7 +58,6 @@ class Client:
         connections: int,
         trust_env: bool = False,
         context: ssl.SSLContext | None = None,
-        private_redirects: bool = False,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -76,11 +66,8 @@ class Client:
             connections: most requests at once.
             trust_env: go through the proxies that the environment names, trust its CA file.
             context: TLS settings; None: verify against the usual authorities.
-            private_redirects: follow redirects from a public address to private ones and this machine.
         """
         self.deadline = deadline
-        self.private_redirects = private_redirects
-        self._gates: dict[Origin, Gate] = {}
         self.requests = 0
         """Requests sent so far, redirected ones included."""
         self.common: Headers = [
@@ -121,47 +108,12 @@ class Client:
             )
         return self._proxied[proxy]
 
-    def send(
-        self, method: str, url: httpx.URL, headers: Headers, body: bytes, reach: Reach = Reach.LOOPBACK
-    ) -> Awaitable[httpx.Response]:
-        """Send a request to anywhere that is not further inside than ``reach``."""
-        transport = self.transport(Origin.of(url))
-        if transport is not self._direct and (inside := reach_of(url.host)) > reach:
-            raise OutOfReachError(f"{url.host} is {inside}")  # of a name the proxy knows the address
-        extensions = {"timeout": self._timeouts, REACH: reach}
-        request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
-        return transport.handle_async_request(request)
-
-    async def gated(
-        self, origin: Origin, where: Place, ask: Callable[[], Awaitable[httpx.Response]]
-    ) -> httpx.Response:
-        """Ask an origin, when it is its turn if the origin has too much to do."""
-        gate = self._gates.get(origin)
-        if gate is None:  # nearly always
-            response = await ask()
-            if response.status_code in REFUSALS:
-                self._refused(origin, response)
-            return response
-        await gate.enter(where)
-        try:
-            response = await ask()
-            if response.status_code in REFUSALS:
-                self._refused(origin, response)
-            else:
-                gate.passed()
-                if gate.open and self._gates.get(origin) is gate:
-                    del self._gates[origin]
-            return response
-        finally:
-            gate.leave()
-
-    def _refused(self, origin: Origin, response: httpx.Response) -> None:
-        gate = self._gates.get(origin)
-        if gate is None:
-            if len(self._gates) >= MOST_GATES:  # redirects can name any number of hosts
-                del self._gates[next(iter(self._gates))]
-            gate = self._gates[origin] = Gate(self.deadline)
-        gate.refused(answers.retry_after(response.headers.get("retry-after")))
+    def send(self, method: str, url: httpx.URL, headers: Headers, body: bytes) -> Awaitable[httpx.Response]:
+        """Send a request to anywhere."""
+        request = httpx.Request(
+            method, url, headers=headers, content=body, extensions={"timeout": self._timeouts}
+        )
+        return self.transport(Origin.of(url)).handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -211,16 +163,10 @@ class Exchanger:
         where = Place(self._url, path)
         hops = 0
         renewed = False
-        reach = Reach.LOOPBACK  # whoever named the source may have it ask anything
-        ends = trio.current_time() + self.deadline
         while True:
             self.client.requests += 1
             try:
-                if not hops:
-                    ask = partial(self._ask, method, where, path, headers, body)
-                    response = await self.client.gated(self._origin, where, ask)
-                else:
-                    response = await self._ask_elsewhere(method, where, headers, body, reach, ends)
+                response = await self._ask(method, where, path if not hops else None, headers, body)
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
             try:
@@ -231,8 +177,6 @@ class Exchanger:
                     yield Answer(response, where)
                     return
                 url = self._next_hop(response, where.url)
-                if not self.client.private_redirects:
-                    reach = min(reach, response.extensions.get(REACH, reach_of(where.url.host)))
             finally:
                 await response.aclose()
             hops += 1
@@ -241,9 +185,11 @@ class Exchanger:
             where = Place(url)
 
     async def _ask(
-        self, method: str, where: Place, path: str, headers: Headers, body: bytes
+        self, method: str, where: Place, path: str | None, headers: Headers, body: bytes
     ) -> httpx.Response:
-        """Ask for a path of our own origin."""
+        """Ask once. ``path``: on our own origin, None after a redirect to anywhere."""
+        if path is None:
+            return await self._ask_elsewhere(method, where, headers, body)
         everything = self._own + headers
         if self.auth is not None:
             everything += await self.auth.headers(method, where, everything, body)
@@ -256,17 +202,13 @@ class Exchanger:
         return await self.client.send(method, where.url, everything, body)
 
     async def _ask_elsewhere(
-        self, method: str, where: Place, headers: Headers, body: bytes, reach: Reach, ends: float
+        self, method: str, where: Place, headers: Headers, body: bytes
     ) -> httpx.Response:
-        """Ask where a redirect led to, until ``ends`` at most."""
         url = where.url
         everything = [(b"Host", url.netloc), *self.client.common, *headers]
         if self.auth is not None and Origin.of(url) == self._origin:
             everything += await self.auth.headers(method, where, everything, body)
-        ask = partial(self.client.send, method, url, everything, body, reach)
-        with trio.CancelScope(deadline=ends):
-            return await self.client.gated(Origin.of(url), where, ask)
-        raise httpx.ReadTimeout("the redirects took too long")
+        return await self.client.send(method, url, everything, body)
 
     async def _renewed(self, response: httpx.Response, where: Place) -> bool:
         # What another origin refuses says nothing about our credentials: it was not shown them.

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import httpx
 
 from mirror.errors import MirrorError, OriginFailed, ProtocolError, Stalled, Transient
-from mirror.http.reach import OutOfReachError
 
 _PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
@@ -30,11 +29,6 @@ def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline:
             return Stalled(f"{where}: no connection within {deadline:g} s")
         case httpx.TimeoutException():
             return Stalled(f"{where}: not a byte within {deadline:g} s")
-        case OutOfReachError():
-            return OriginFailed(
-                f"{where}: redirected to where redirects from outside may not lead: {exc}; "
-                "private-redirects=true in the source allows it"
-            )
         case httpx.ConnectError():
             return _not_connected(exc, where)
         case httpx.NetworkError():

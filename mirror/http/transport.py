@@ -16,7 +16,6 @@ import httpx
 import trio
 
 from mirror.http.connection import Asked, Connection, NotSentError, Origin, connect
-from mirror.http.reach import REACH, OutOfReachError, Reach
 
 IDLE_SECONDS = 60.0
 """How long a connection is kept without use; most servers close theirs after 5 to 75."""
@@ -40,7 +39,6 @@ class Transport(httpx.AsyncBaseTransport):
             request.headers.raw,
             request.extensions["timeout"]["read"],
             await request.aread(),
-            request.extensions.get(REACH, Reach.LOOPBACK),
         )
         return await self.ask(Origin.of(request.url), asked)
 
@@ -53,12 +51,11 @@ class Transport(httpx.AsyncBaseTransport):
         done = _Release(self, origin)
         try:
             while (connection := self._take(origin)) is not None:
-                _refuse_inside(connection, origin, asked)
                 try:
                     return await connection.exchange(asked, done)
                 except NotSentError:
                     continue  # closed by the other side the moment before: no failure of this request
-            connection = await connect(origin, self._context, asked.seconds, asked.reach)
+            connection = await connect(origin, self._context, asked.seconds)
             return await connection.exchange(asked, done)
         except BaseException:
             self._turns.release()
@@ -100,12 +97,6 @@ class Transport(httpx.AsyncBaseTransport):
             for connection in idle:
                 connection.close()
         self._idle.clear()
-
-
-def _refuse_inside(connection: Connection, origin: Origin, asked: Asked) -> None:
-    if connection.inside > asked.reach:
-        connection.close()
-        raise OutOfReachError(f"{origin.host} is at {connection.inside}")
 
 
 class _Release:

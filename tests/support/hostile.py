@@ -79,8 +79,6 @@ class Hostile:
     """A running server."""
 
     url: str
-    routes: dict[str, Behaviour] = field(default_factory=dict)
-    """May be changed at any time."""
     seen: list[Seen] = field(default_factory=list)
     """Requests in the order of their arrival."""
     connections: int = 0
@@ -91,7 +89,7 @@ def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iter
     """Start a server; a path without a behaviour is 404."""
     over = threading.Event()
     listener = socket.create_server((host, 0), backlog=64)
-    server = Hostile(f"http://{host}:{listener.getsockname()[1]}/", dict(routes))
+    server = Hostile(f"http://{host}:{listener.getsockname()[1]}/")
     open_connections: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -112,7 +110,7 @@ def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iter
             try:
                 while (seen := _read(lines)) is not None:
                     server.seen.append(seen)
-                    server.routes.get(seen.path, status(404))(seen, wire)
+                    routes.get(seen.path, status(404))(seen, wire)
             except (Hangup, OSError):
                 return
 

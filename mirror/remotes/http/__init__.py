@@ -13,17 +13,11 @@ from mirror.remotes.base import Remote
 from mirror.remotes.how import How
 from mirror.remotes.http.remote import HttpRemote
 from mirror.remotes.http.url import canonical
-from mirror.remotes.options import Form, Option, Options
+from mirror.remotes.options import Option, Options
 
 __all__ = ["OPTIONS", "HttpRemote", "canonical", "key", "open_remote"]
 
-OPTIONS: Sequence[Option] = (
-    Option(
-        "private-redirects",
-        "Follow redirects from a public address to private ones and this machine",
-        Form.FLAG,
-    ),
-)
+OPTIONS: Sequence[Option] = ()
 
 
 def key(url: str, options: Options) -> str:
@@ -34,10 +28,4 @@ def key(url: str, options: Options) -> str:
 
 def open_remote(url: str, how: How) -> Remote:
     """Make the remote of a canonical source. See `mirror.remotes.open_remote`."""
-    return HttpRemote(
-        url,
-        deadline=how.deadline,
-        connections=how.connections,
-        trust_env=how.trust_env,
-        private_redirects=how.options.flag("private-redirects"),
-    )
+    return HttpRemote(url, deadline=how.deadline, connections=how.connections, trust_env=how.trust_env)

@@ -50,7 +50,6 @@ class HttpRemote:
         connections: int = 16,
         trust_env: bool = False,
         context: ssl.SSLContext | None = None,
-        private_redirects: bool = False,
     ) -> None:
         """Prepare; nothing is sent before the first question.
 
@@ -60,7 +59,6 @@ class HttpRemote:
             connections: most requests at once; further ones wait for their turn.
             trust_env: use the environment's proxies and CA file.
             context: TLS settings; None: the usual authorities.
-            private_redirects: follow redirects from a public address to private ones and this machine.
 
         Raises:
             SetupError: the netrc file cannot be read.
@@ -69,11 +67,7 @@ class HttpRemote:
         parsed = httpx.URL(url)
         self._path = parsed.raw_path.decode("ascii")
         self._client = Client(
-            deadline=deadline,
-            connections=connections,
-            trust_env=trust_env,
-            context=context,
-            private_redirects=private_redirects,
+            deadline=deadline, connections=connections, trust_env=trust_env, context=context
         )
         self._http = Exchanger(self._client, parsed, netrc_auth(parsed))
         self._files = Files(self._http)

@@ -10,7 +10,7 @@ c_sources := $(shell find mirror -name '*.c' -o -name '*.h')
 # Mounting takes root; without it the tests run through sudo.
 as_root := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help venv demo test check bench sanitize powercut soak-model soak clean
+.PHONY: help venv demo test check bench sanitize powercut fuzz soak-model soak clean
 
 help:
 	@echo 'make demo      mount a sample data set, read it cold and warm, show the difference'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench     measure against native files and curl; writes bench.json'
 	@echo 'make sanitize  run the C part under AddressSanitizer and ThreadSanitizer'
 	@echo 'make powercut  simulate 20,000 power cuts (make test: 500)'
+	@echo 'make fuzz      1,000,000 listings, headers and answers that no server should send (make test: 20,000)'
 	@echo 'make soak-model  10,000 random sequences against a reference, 200 full disks; about half an hour'
 	@echo 'make soak      all that is long: 1,000 kills, 100,000 opens that race, the two above'
 	@echo 'make venv      only install'
@@ -63,6 +64,11 @@ sanitize: .venv/.installed
 
 powercut: .venv/.installed
 	$(bin)/python -m tests.powercut.soak --jobs $(JOBS) $(ARGS)
+
+# How many, and another SEED for others.
+INPUTS ?= 1000000
+fuzz: .venv/.installed
+	$(bin)/python -m tests.fuzz.run $(INPUTS) $(SEED)
 
 # Another SEED gives other sequences, the same one the same.
 SEED ?= 1

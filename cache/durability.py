@@ -241,6 +241,8 @@ class Durability:
             held.next_checkpoint = None
             if held.state not in (HeldState.FILLING, HeldState.CLOSED) or held.failure is not None:
                 return None
+            if held.alone:
+                return None  # what a crash leaves of it must not be continued
             runs = held.sums.copy()
         if list(runs) == list(held.durable):
             return None

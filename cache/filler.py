@@ -119,6 +119,10 @@ class Filler:
         """
         self.held.validator = validator
 
+    def alone(self) -> None:
+        """Note that nothing tells whether another answer continues these bytes: they are never resumed."""
+        self.held.alone = True
+
     def arrives(self, *, opened: bool, wanted: bool = False) -> None:
         """Note why this is fetched: somebody opens it now, or a user wants it here before that."""
         self.held.arrival = Arrival(opened, wanted)
@@ -178,7 +182,7 @@ class Filler:
     def close(self) -> None:
         """Give the lease back, once what is there is safe; `Objects.fill` of this process need not wait."""
         held = self.held
-        if not held.present:
+        if not held.present or held.alone:
             self.discard()
             return
         self._close_writer()

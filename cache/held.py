@@ -33,6 +33,7 @@ class Held:
 
     __slots__ = (
         "allotted",
+        "alone",
         "arrival",
         "counted",
         "digest",
@@ -63,6 +64,8 @@ class Held:
         """Length of the whole file; None until it is known."""
         self.validator = node.validator
         """Strong validator of the version; None until it is known."""
+        self.alone = False
+        """Its bytes can be joined to no others: the index hears of it when it is complete."""
         self.present = Extents((run.start, run.stop) for run in durable)
         """What is written. Replaced ranges, not changed ones: may be read without the lock."""
         self.sums = durable

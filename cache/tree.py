@@ -127,7 +127,12 @@ class Tree:
         return await self.written(lambda db: versions.put_root(db, url))
 
     async def put_listing(
-        self, folder: int, entries: Sequence[Entry], *, validator: str | None, at: float
+        self,
+        folder: int,
+        entries: Sequence[Entry],
+        *,
+        validator: str | None,
+        at: float,
     ) -> Changes:
         """Replace a whole folder by what a listing says, in one transaction.
 

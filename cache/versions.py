@@ -159,7 +159,11 @@ def put_root(db: sqlite3.Connection, url: str) -> Node:
 
 
 def put_listing(
-    db: sqlite3.Connection, folder_id: int, entries: Sequence[Entry], validator: str | None, at: float
+    db: sqlite3.Connection,
+    folder_id: int,
+    entries: Sequence[Entry],
+    validator: str | None,
+    at: float,
 ) -> Changes:
     """Replace a folder's entries. A folder that is not current any more is left as it is.
 

@@ -18,6 +18,7 @@ turned into an absence, an empty file or a short read.
     ├── OriginFailed         refused, reset, DNS, TLS, 5xx after all retries    EIO
     │   └── Transient        the same, before the retries are used up
     ├── ProtocolError        an answer that cannot be trusted (wrong range, …)  EIO
+    │   ├── TooDeep          folders within each other without an end            ENAMETOOLONG
     │   └── BrokenPromise    bytes that have not the digest the origin states   EIO
     └── NoSpace              the cache is full and the bytes cannot bypass it   EIO
 """
@@ -106,6 +107,12 @@ class Transient(OriginFailed):
 
 class ProtocolError(MirrorError):
     """The answer contradicts the request or itself; nothing of it was kept."""
+
+
+class TooDeep(ProtocolError):
+    """A path is longer than any path may be: a folder of the origin contains itself."""
+
+    errno = errno.ENAMETOOLONG
 
 
 class BrokenPromise(ProtocolError):

@@ -28,6 +28,7 @@ from mirror.errors import (
     NotFound,
     OriginFailed,
     Stalled,
+    TooDeep,
     VersionChanged,
 )
 from mirror.flight import SingleFlight
@@ -43,6 +44,10 @@ T = TypeVar("T")
 REVALIDATION = Schedule(tries=2, deadline=5.0, extends=False)
 """Patience with an origin while a cached answer stands by."""
 
+
+LONGEST_PATH = 4096
+"""Bytes that a path below the source may have: the kernel's PATH_MAX. Folders that contain themselves go on
+without end, and whoever walks a tree with ``openat`` never names a whole path."""
 
 FOLDERS_KEPT = 1024
 """Folders whose nodes are kept at hand."""
@@ -261,6 +266,8 @@ class Namespace:
 
     async def _list(self, folder: Node, schedule: Schedule, whole: bool) -> None:
         path = self._tree.path(folder.id)
+        if len(path.encode()) >= LONGEST_PATH:
+            raise TooDeep(f"{self.where(path[:100])}…: folders within each other without an end?")
         # A listing is as old as the moment it was asked for, not as the moment it arrived.
         asked_at = self._clock()
         try:

@@ -66,6 +66,10 @@ class Attempts:
             self._failures = 0
         self._since = trio.current_time()
 
+    def moved(self) -> None:
+        """Bytes arrive, but all of them may have to come again: what failed before goes on counting."""
+        self._since = trio.current_time()
+
     def failed(self, error: Transient) -> float | None:
         """Note a failure; returns the seconds to wait before the next try, None to give up."""
         self._failures += 1

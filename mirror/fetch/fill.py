@@ -3,7 +3,8 @@
 A fill owns the lease of one object and everything that is requested for it. Readers wait on it for
 ranges; it decides part by part what to request next (:mod:`mirror.fetch.plan`), so that a demand is
 served first wherever it lies. Every answer is checked against the version before a byte of it is
-written: bytes of two versions never meet in one object.
+written: bytes of two versions never meet in one object. Answers without a strong validator are never joined
+at all: such a file comes out of one answer, or is begun anew as long as no reader has had a byte of it.
 
 When another process holds the lease, the fill follows: it watches the other's extents appear in the
 index, serves them, and takes over where they end as soon as the lease is free.
@@ -28,13 +29,15 @@ from mirror.errors import (
     Transient,
     VersionChanged,
 )
+from mirror.fetch import storing
 from mirror.fetch.appetite import Appetite
-from mirror.fetch.life import ENDED, FillState, LapsedError, TurnError, Waiter
+from mirror.fetch.life import ENDED, FillState, LapsedError, NotContinued, TurnError, Waiter
 from mirror.fetch.pace import Pace
 from mirror.fetch.part import Chunk, Hedges, PartUnderWay
 from mirror.fetch.plan import Range, next_part, shared
 from mirror.fetch.promise import Promise
 from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.storing import SMALL
 from mirror.http.throttle import PROCESS
 from mirror.remotes.base import Part, Remote
 from mirror.retry import Attempts, Schedule
@@ -43,8 +46,6 @@ log = logging.getLogger(__name__)
 
 URGENT_PARTS = 4
 """Further ones for readers that wait elsewhere in the file."""
-SMALL = 1024 * 1024
-"""Files up to this size are gathered in memory and written at once."""
 UNKNOWN = 1 << 62
 """Where a file ends as long as nobody has said."""
 FLUSH = 1024 * 1024
@@ -57,10 +58,6 @@ IDLE = 10.0
 """Seconds after which a fill ends of which nobody wants more, and after which one that fetches only what is
 read lets others have the file for `TURN` seconds: they may want other bytes of it."""
 TURN = 0.25
-ROOM = 16 * 1024 * 1024
-"""Bytes to evict at least when the disk is full although there should have been room."""
-FULL_TRIES = 4
-"""How often a write is tried on such a disk."""
 FOLLOW_INTERVAL = 0.05
 FIRST_FOLLOW_INTERVAL = 0.005
 """Seconds between looks at what another process fills, and between the first two, from where on they
@@ -105,6 +102,7 @@ class Fill:
         self._outdated = outdated
         self._discarded = discarded
         self._schedule = schedule
+        self._attempts = Attempts(schedule)  # of a file that has to come out of one answer
         self._filler: Filler | None = None
         self._present = Extents()
         self._validator = node.validator
@@ -211,11 +209,11 @@ class Fill:
         keep, end = True, FillState.FAILED
         try:
             try:
-                await self._fill()
+                await self._fill_whole()
             except BrokenPromise as exc:
                 log.warning("%s; fetching it once more", exc)
                 self._start_over()
-                await self._fill()
+                await self._fill_whole()
         except LapsedError:
             error, end = OriginFailed("nobody reads it any more"), FillState.LAPSED
         except BrokenPromise as exc:
@@ -239,6 +237,18 @@ class Fill:
             if self.state is not FillState.COMPLETE:
                 self.error = error
                 self._give_up(end, keep=keep)
+
+    async def _fill_whole(self) -> None:
+        """`_fill`, from the first byte again where what came cannot be continued and nobody has had it."""
+        while True:
+            try:
+                await self._fill()
+            except NotContinued:
+                if self.served:
+                    raise
+                self._start_over()
+            else:
+                return
 
     async def _fill(self) -> None:
         while await self._take_lease():
@@ -266,7 +276,7 @@ class Fill:
         """True once the object is ours to fill; False when another process completed it."""
         pause = FIRST_FOLLOW_INTERVAL
         while True:
-            filler = await self._lease()
+            filler = await storing.begin(self._objects, self.node)
             if filler is not None:
                 self._filler = filler
                 self._present = filler.present
@@ -282,22 +292,6 @@ class Fill:
             self._enter(FillState.FOLLOWING)
             await trio.sleep(pause)
             pause = min(2 * pause, FOLLOW_INTERVAL)
-
-    async def _lease(self) -> Filler | None:
-        try:
-            return await self._taken()
-        except CacheFull:
-            # Not even an empty file: others fill the disk as well. One object's room is enough for that.
-            if not await self._objects.free(1):
-                raise
-            return self._objects.fill(self.node)
-
-    async def _taken(self) -> Filler | None:
-        # It makes a file, for which a sync that is under way makes everybody wait. Else it takes less time
-        # than going to a thread; so do the write and the rename of a small file, which seldom wait.
-        if self._objects.syncing:
-            return await trio.to_thread.run_sync(self._objects.fill, self.node)
-        return self._objects.fill(self.node)
 
     async def _finish(self, fd: int) -> None:
         self._filler = None
@@ -346,7 +340,7 @@ class Fill:
         filler = self._held()
         digest = await self._promise.check(chunks, received)
         if chunks:
-            await self._write(filler, 0, chunks, received)
+            await storing.write(self._objects, filler, 0, chunks, received)
         return self._complete(filler, digest)
 
     async def _fetch_parts(self) -> int:
@@ -414,7 +408,9 @@ class Fill:
             return None
         if chosen.cut is not None:
             self._cut(self._parts[chosen.cut], chosen.start)
-        return PartUnderWay(chosen.start, chosen.stop, self._schedule)
+        # A file that is begun anew has got nowhere: its failures go on being counted.
+        attempts = Attempts(self._schedule) if self._ranged else self._attempts
+        return PartUnderWay(chosen.start, chosen.stop, attempts)
 
     def _cut(self, part: PartUnderWay, stop: int) -> None:
         """Let a part, and whoever fetches the same, end earlier."""
@@ -478,6 +474,8 @@ class Fill:
 
     async def _request(self, part: PartUnderWay) -> None:
         """Make one request for what is left of a part and write what comes."""
+        if self._validator is None:
+            self._refuse_to_join()
         everything = part.at == 0 and (self._size is None or part.stop >= self._size)
         stop = None if everything else part.stop
         part.asks(trio.current_time())
@@ -512,14 +510,21 @@ class Fill:
         if self._size is None and body.size is not None:
             self._size = body.size
             self._held().set_size(body.size)
-        if self._validator is None and seen.validator is not None:
+        if seen.validator is None:
+            self._refuse_to_join()
+            self._held().alone()
+        elif self._validator is None:
             self._validator = seen.validator
             self._held().learn(seen.validator)
-        joinable = seen.validator is not None or (seen.mtime_ns is not None and self._size is not None)
-        if not joinable and self._present.total:
-            # Nothing tells whether this answer continues the earlier one: never join them.
-            raise VersionChanged(f"{self._path} cannot be continued: the origin gives it no validator")
-        self._ranged = body.ranges and joinable and self._size is not None
+        self._ranged = body.ranges and seen.validator is not None and self._size is not None
+
+    def _refuse_to_join(self) -> None:
+        """Raise where bytes are here: nothing tells whether an answer continues them.
+
+        Size and time do not: a file can change twice within the second that Last-Modified counts in.
+        """
+        if self._present.total:
+            raise NotContinued(f"{self._path} cannot be continued: the origin gives it no strong validator")
 
     async def _begin(self, body: Part) -> None:
         """`_check`, and note a validator that is new before anybody is given a byte.
@@ -567,21 +572,6 @@ class Fill:
             raise
         await self._flush(part)
 
-    async def _write(self, filler: Filler, at: int, chunks: list[Chunk], size: int) -> None:
-        """Write to the object; where the disk is fuller than anybody knew, others are evicted for it."""
-        await self._objects.reserve(filler, filler.present.total + size)
-        for left in reversed(range(FULL_TRIES)):
-            try:
-                if size <= SMALL and not filler.present:
-                    filler.write(at, *chunks)  # all of a small file
-                else:
-                    await trio.to_thread.run_sync(filler.write, at, *chunks)
-            except CacheFull:
-                if not left or not await self._objects.free(max(ROOM, size)):
-                    raise
-            else:
-                return
-
     async def _flush(self, part: PartUnderWay) -> None:
         """Write what a part has brought."""
         # One at a time: a file system lets nobody else write to the same file anyway.
@@ -593,11 +583,11 @@ class Fill:
                 return
             filler = self._held()
             had = filler.present.total
-            await self._write(filler, part.at, chunks, size)
+            await storing.write(self._objects, filler, part.at, chunks, size)
             new = filler.present.total > had
             part.at += size
         self.fetched += size
         if new:
             # An origin without ranges that breaks off again and again only sends the same bytes anew.
-            part.attempts.progressed()
+            (part.attempts.moved if self._validator is None else part.attempts.progressed)()
         self._wake()

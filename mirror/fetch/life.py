@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 import trio
 
+from mirror.errors import VersionChanged
 from mirror.fetch.plan import Range
 from mirror.fetch.slots import Priority
 
@@ -36,6 +37,10 @@ class LapsedError(Exception):
 
 class TurnError(Exception):
     """It is others' turn to have the file."""
+
+
+class NotContinued(VersionChanged):
+    """Nothing tells whether an answer continues the bytes that are here."""
 
 
 class Waiter:

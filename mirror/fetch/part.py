@@ -49,11 +49,11 @@ class PartUnderWay:
     )
 
     def __init__(
-        self, start: int, stop: int, schedule: Schedule, original: PartUnderWay | None = None
+        self, start: int, stop: int, attempts: Attempts, original: PartUnderWay | None = None
     ) -> None:
         self.at = start
         self.stop = stop
-        self.attempts = Attempts(schedule)
+        self.attempts = attempts
         self.scope = trio.CancelScope()
         self.original = original
         """Of a hedge that is not decided yet: the part whose rest this asks for as well."""
@@ -149,7 +149,7 @@ class Hedges:
             return None
         part.hedged = True
         self.made += 1
-        return PartUnderWay(part.at, part.stop, schedule, original=part)
+        return PartUnderWay(part.at, part.stop, Attempts(schedule), original=part)
 
     def won(self, hedge: PartUnderWay, parts: Iterable[PartUnderWay]) -> None:
         """A hedge has brought its first bytes: it goes on alone."""

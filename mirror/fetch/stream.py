@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 
 import trio
@@ -74,20 +75,19 @@ class File:
             VersionChanged: it is of another one, or cannot be told from one.
         """
         seen = body.entry
-        if not same_version(self.node, seen) or (
-            None not in (self.validator, seen.validator) and seen.validator != self.validator
-        ):
+        known = replace(self.node, validator=self.validator or self.node.validator)
+        if not same_version(known, seen):
             raise VersionChanged(f"{self.path} has changed at the origin")
-        self.validator = self.validator or seen.validator
-        self.single = seen.validator is None and (seen.mtime_ns is None or self.node.size is None)
+        if self.answered and None in (known.validator, seen.validator):
+            raise self.not_continued()
+        self.validator = known.validator or seen.validator
+        self.single = seen.validator is None
         if asked > 0 and body.start == 0:
             self.ranges = False
-        if self.single and self.answered:
-            raise self.not_continued()
 
     def not_continued(self) -> VersionChanged:
         """What is left of an answer that ended cannot be had."""
-        return VersionChanged(f"{self.path} cannot be continued: the origin gives it no validator")
+        return VersionChanged(f"{self.path} cannot be continued: the origin gives it no strong validator")
 
 
 class _Wanted:

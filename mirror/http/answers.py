@@ -1,8 +1,13 @@
 """What the head of an answer says: pure functions from status and headers to values or errors.
 
 Here is decided what is believed. A 206 is believed when it names exactly the bytes that were asked
-for; a version is believed when its ETag is strong and equal; anything that contradicts the request,
+for; a version is believed when its validator is strong and equal; anything that contradicts the request,
 or itself, is a `ProtocolError`, and only 404 and 410 mean that something is not there.
+
+A strong validator is a strong ETag. Where there is no ETag at all it is a Last-Modified that lies `SETTLED`
+seconds before the answer's own Date (RFC 9110, section 8.8.2.2): a later change would have a later time. A
+file that was changed just now can change again within the same second, so its time says nothing yet; and an
+origin that calls its ETag weak says itself that the bytes may differ.
 """
 
 from __future__ import annotations
@@ -27,6 +32,11 @@ from mirror.times import SECOND, http_date
 
 ETAG = "etag:"
 """Prefix of a validator that is an ETag; the rest is the header's value with its quotes."""
+MODIFIED = "modified:"
+"""Prefix of a validator that is a modification time; the rest is the value of Last-Modified."""
+SETTLED = 60
+"""Seconds between Last-Modified and Date that make the former strong: one is what the RFC asks for where both
+come from one clock, and nobody can say whether they do."""
 
 # Beyond ASCII nobody agrees on the encoding, so it could not be sent back as it came.
 _STRONG = re.compile(r'"[\x21\x23-\x7e]*"')
@@ -89,6 +99,14 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
 
 
 def validator(headers: httpx.Headers) -> str | None:
+    """Return the strong validator of an answer: its ETag, else its settled Last-Modified.
+
+    A weak, malformed or non-ASCII ETag is none, and then there is no other.
+    """
+    return strong_etag(headers) if "etag" in headers else settled(headers)
+
+
+def strong_etag(headers: httpx.Headers) -> str | None:
     """Return the strong ETag as a validator; a weak, malformed or non-ASCII one is none."""
     etag = headers.get("etag")
     return strong(etag) if etag is not None else None
@@ -97,6 +115,26 @@ def validator(headers: httpx.Headers) -> str | None:
 def strong(etag: str) -> str | None:
     """Return the validator that an ETag is, quotes and all; None when it is weak or malformed."""
     return ETAG + etag if _STRONG.fullmatch(etag) else None
+
+
+def settled(headers: httpx.Headers) -> str | None:
+    """Return Last-Modified as a validator, if it is strong: see the module."""
+    value = headers.get("last-modified")
+    if value is None or (changed := http_date(value)) is None:
+        return None
+    date = http_date(headers.get("date", ""))
+    return MODIFIED + value if date is not None and date - changed >= SETTLED * SECOND else None
+
+
+def states(headers: httpx.Headers, expected: str) -> tuple[str | None, bool]:
+    """Return what an answer has of the kind of ``expected``, and whether it names a version at all."""
+    if not expected.startswith(MODIFIED):
+        return strong_etag(headers), "etag" in headers
+    value = headers.get("last-modified")
+    # Another time is another version, however young it is; the same one has to be strong.
+    return (None if value is None else MODIFIED + value), value is not None and (
+        MODIFIED + value != expected or settled(headers) is not None
+    )
 
 
 def modified(headers: httpx.Headers) -> int | None:

@@ -50,8 +50,12 @@ class Dialect:
         Raises:
             VersionChanged: the validator is not one of this kind of origin.
         """
+        if validator.startswith(answers.MODIFIED):
+            date = validator.removeprefix(answers.MODIFIED).encode("ascii")
+            unmodified = (b"If-Unmodified-Since", date)
+            return [unmodified, (b"If-Range", date)] if ranged else [unmodified]
         if not validator.startswith(answers.ETAG):
-            raise VersionChanged(f"{validator!a} is no ETag to ask for")
+            raise VersionChanged(f"{validator!a} is nothing to ask an HTTP server for")
         etag = validator.removeprefix(answers.ETAG).encode("ascii")
         # If-Match answers another version with a 412 and no body; If-Range is for servers that know
         # only that one. Whichever was honoured, the answer's own ETag decides.
@@ -68,7 +72,8 @@ class Dialect:
             VersionChanged: it is of another.
             ProtocolError: it does not say.
         """
-        answers.check_version(self.validator(headers), expected, where, stated="etag" in headers)
+        seen, stated = answers.states(headers, expected)
+        answers.check_version(seen, expected, where, stated=stated)
 
     def refuse_coded(self, headers: httpx.Headers, where: object) -> None:
         """Raise `ProtocolError` when the body of an answer is not the file's own bytes."""

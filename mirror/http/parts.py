@@ -9,7 +9,7 @@ import trio
 
 from cache.digests import Digest
 from mirror.errors import ProtocolError, Stalled, Transient
-from mirror.http.answers import Span
+from mirror.http.answers import Span, length
 from mirror.http.connection import DELIMITED, Chunk
 from mirror.http.failures import translated
 from mirror.http.throttle import PROCESS
@@ -127,8 +127,14 @@ async def read_whole(response: httpx.Response, where: object, deadline: float, m
         Transient, Stalled: as for any body.
     """
     body = bytearray()
+    # What says itself that it is too long is not read at all.
+    _refuse_long(length(response.headers) or 0, where, most)
     async for chunk in Chunks(response, where, deadline):
         body += chunk
-        if len(body) > most:
-            raise ProtocolError(f"{where}: the page has more than {most >> 20} MiB")
+        _refuse_long(len(body), where, most)
     return bytes(body)
+
+
+def _refuse_long(size: int, where: object, most: int) -> None:
+    if size > most:
+        raise ProtocolError(f"{where}: the page has more than {most >> 20} MiB")

@@ -15,7 +15,7 @@ import trio.testing
 
 from mirror.config import OpenMode
 from mirror.errors import IsAFolder, NotAFolder, NotFound, OriginFailed, VersionChanged
-from tests.support.fake_remote import FakeRemote, Source
+from tests.support.fake_remote import MTIME, FakeRemote, Source
 from tests.support.worlds import World, opened
 
 MIB = 1024 * 1024
@@ -221,9 +221,11 @@ async def test_a_file_that_is_gone_is_not_found_at_open_and_stale_to_its_reader(
             await w.content(big, 10)
 
 
-async def test_without_any_validator_answers_are_never_joined(world: Opener) -> None:
+@pytest.mark.parametrize("mtime_ns", [None, MTIME])
+async def test_without_any_validator_answers_are_never_joined(world: Opener, mtime_ns: int | None) -> None:
+    """Not by size and time either: a file may change twice within the second of its time."""
     data = random_bytes(20 * MIB)
-    remote = FakeRemote({"a": Source(data, validator=None, mtime_ns=None)}, chunk=MIB, break_at=5 * MIB)
+    remote = FakeRemote({"a": Source(data, validator=None, mtime_ns=mtime_ns)}, chunk=MIB, break_at=5 * MIB)
     async with world(remote, open_mode=OpenMode.STREAM) as w:
         node = await w.node("a")
         await w.fs.open(node.id)
@@ -232,6 +234,32 @@ async def test_without_any_validator_answers_are_never_joined(world: Opener) -> 
             await w.content(node, 100, 10 * MIB)
         await w.fs.open(node.id)
         assert await w.content(node, 100, 10 * MIB) == data[10 * MIB : 10 * MIB + 100]
+
+
+async def test_without_any_validator_a_broken_answer_is_begun_anew_while_nobody_had_a_byte(
+    world: Opener,
+) -> None:
+    data = random_bytes(6 * MIB)
+    remote = FakeRemote({"a": Source(data, validator=None)}, chunk=MIB, break_at=5 * MIB)
+    async with world(remote) as w:
+        node = await w.node("a")
+        await w.fs.open(node.id)
+        assert await w.content(node) == data
+        assert [(seen.start, seen.stop) for seen in remote.seen if seen.kind == "part"] == [(0, None)] * 2
+
+
+async def test_bytes_without_a_validator_are_not_continued_by_an_answer_that_has_one(world: Opener) -> None:
+    """Nor after the mount has ended: what a first answer left behind may be of any version."""
+    data = random_bytes(20 * MIB)
+    remote = FakeRemote({"a": Source(data[::-1], validator=None)}, chunk=MIB, break_at=5 * MIB)
+    async with world(remote, open_mode=OpenMode.STREAM) as w:
+        node = await w.node("a")
+        await w.fs.open(node.id)
+        assert await w.content(node, 100, 0) == data[::-1][:100]
+        remote.files["a"] = Source(data)
+        with pytest.raises(VersionChanged):
+            await w.content(node, 100, 10 * MIB)
+        assert await w.content(node, 20 * MIB) == data
 
 
 async def test_a_size_that_no_listing_tells_is_asked_for_lazily(world: Opener) -> None:

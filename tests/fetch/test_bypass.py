@@ -17,7 +17,7 @@ from mirror.config import OpenMode
 from mirror.errors import OriginFailed, VersionChanged
 from mirror.fetch import bypass, stream
 from tests.support.data import KiB, MiB, noise
-from tests.support.fake_remote import FakeRemote, Request, Source
+from tests.support.fake_remote import MTIME, FakeRemote, Request, Source
 from tests.support.worlds import World, opened
 
 Opener = Callable[[FakeRemote], AbstractAsyncContextManager[World]]
@@ -265,8 +265,11 @@ async def test_without_any_validator_all_bytes_are_of_one_answer(full: Opener) -
         assert len(parts(remote)) == 2
 
 
-async def test_without_any_validator_a_broken_answer_is_not_continued(full: Opener) -> None:
-    remote = FakeRemote({"a": Source(DATA, validator=None, mtime_ns=None)}, chunk=MiB, break_at=5 * MiB)
+@pytest.mark.parametrize("mtime_ns", [None, MTIME])
+async def test_without_any_validator_a_broken_answer_is_not_continued(
+    full: Opener, mtime_ns: int | None
+) -> None:
+    remote = FakeRemote({"a": Source(DATA, validator=None, mtime_ns=mtime_ns)}, chunk=MiB, break_at=5 * MiB)
     async with full(remote) as w:
         node = await open_file(w)
         await in_order(w, node, DATA[: 2 * MiB], MiB)

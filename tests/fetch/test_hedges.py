@@ -13,7 +13,7 @@ from mirror.engine import open_engine
 from mirror.fetch import Priority
 from mirror.fetch.pace import Pace
 from mirror.fetch.part import COST, SHARE, Hedges, PartUnderWay, lags
-from mirror.retry import Schedule
+from mirror.retry import Attempts, Schedule
 from tests.support.data import MiB, noise
 from tests.support.hostile import Behaviour, Hangup, Seen, Wire, good, hostile, page
 
@@ -145,7 +145,7 @@ async def test_a_hedge_that_breaks_leaves_its_part_alone(tmp_path: Path) -> None
 
 
 async def part(start: int, stop: int, came: int, seconds: float, quiet: float = 0.0) -> PartUnderWay:
-    made = PartUnderWay(start, stop, SCHEDULE)
+    made = PartUnderWay(start, stop, Attempts(SCHEDULE))
     now = trio.current_time()
     made.asks(now - seconds)
     made.came, made.last_at = came, now - quiet

@@ -307,3 +307,29 @@ def test_any_page_is_a_listing_or_not(page: str) -> None:
     assert len(set(found)) == len(found)
     assert not {"", ".", ".."} & set(found)
     assert not any("/" in name or "\0" in name for name in found)
+
+
+def test_a_size_of_5000_digits_is_no_size() -> None:
+    """Python refuses to read such a number; the name beside it is as good as any."""
+    digits = "9" * 5000
+    nginx = f'<title>Index of /</title><pre><a href="a">a</a>  23-Nov-2026 14:02  {digits}\n</pre>'
+    link = '<a href="./a"><span class="name">a</span></a>'
+    caddy = f'<table><tr class="file"><td>{link}</td><td data-order="{digits}"></td></tr></table>'
+    for page in (nginx, caddy):
+        entries = parse(page.encode(), "text/html", "http://h/")
+        assert [(entry.name, entry.size) for entry in entries] == [("a", None)]
+
+
+def test_a_folder_has_a_hundred_thousand_entries_at_most() -> None:
+    """More would take more memory than a listing may; half of them would be a folder that lost files."""
+    rows = (Row(f"{n}", False) for n in range(100_001))
+    with pytest.raises(NotAListingError, match="100,000"):
+        collect(rows, "http://h/")
+
+
+@pytest.mark.parametrize(
+    "page", ["[", "[{}", "[,]", "[{},]", "[] x", "x", '"x"', "[1]]", '{"a":[]}', "[" * 100_000]
+)
+def test_json_that_is_no_list_of_entries(page: str) -> None:
+    with pytest.raises(NotAListingError):
+        parse(page.encode(), "application/json", "http://h/")

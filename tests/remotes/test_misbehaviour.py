@@ -28,6 +28,7 @@ from mirror.remotes.http import HttpRemote
 from tests.remotes.conftest import Opener
 from tests.remotes.contract import read
 from tests.support.hostile import (
+    DATE,
     Behaviour,
     answer,
     burst,
@@ -298,6 +299,38 @@ async def test_the_version_is_asked_for(opened: Opener) -> None:
         assert await whole(opened(server.url), start=5, stop=9, validator='etag:"one"') == BODY[5:9]
         headers = server.seen[0].headers
         assert (headers["if-match"], headers["if-range"], headers["range"]) == ('"one"', '"one"', "bytes=5-8")
+
+
+@pytest.mark.parametrize(
+    ("date", "etag", "strong"),
+    [
+        ("Mon, 23 Nov 2026 14:03:14 GMT", None, True),
+        ("Mon, 23 Nov 2026 14:03:13 GMT", None, False),
+        ("Mon, 23 Nov 2026 13:00:00 GMT", None, False),
+        ("yesterday", None, False),
+        ("Mon, 23 Nov 2026 15:00:00 GMT", 'W/"one"', False),
+    ],
+)
+async def test_a_time_is_a_validator_once_it_is_a_minute_old(
+    opened: Opener, date: str, etag: str | None, strong: bool
+) -> None:
+    """Not where the origin has an ETag and calls it weak: then it says itself that bytes may differ."""
+    with hostile({"/f": good(BODY, etag=etag, headers={"Date": date})}) as server:
+        known = (await opened(server.url).stat("f")).validator
+        assert known == (f"modified:{DATE}" if strong else None)
+
+
+async def test_a_time_is_asked_for_and_checked(opened: Opener) -> None:
+    """An answer of another time is another version; one whose time says nothing yet is none."""
+    settled, validator = {"Date": "Tue, 24 Nov 2026 14:02:14 GMT"}, f"modified:{DATE}"
+    with hostile({"/f": good(BODY, etag=None, headers=settled)}) as server:
+        assert await whole(opened(server.url), start=5, stop=9, validator=validator) == BODY[5:9]
+        asked = server.seen[0].headers
+        assert (asked["if-unmodified-since"], asked["if-range"]) == (DATE, DATE)
+    other = {"Date": "Tue, 24 Nov 2026 14:02:14 GMT", "Last-Modified": "Mon, 23 Nov 2026 14:02:15 GMT"}
+    await fails(opened, good(BODY, etag=None, headers=other), VersionChanged, stop=9, validator=validator)
+    await fails(opened, good(BODY, etag=None), ProtocolError, stop=9, validator=validator)
+    await fails(opened, status(412), VersionChanged, stop=9, validator=validator)
 
 
 @pytest.mark.parametrize("etag", ['W/"one"', "one", None])

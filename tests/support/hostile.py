@@ -160,7 +160,10 @@ def good(body: bytes, *, etag: str | None = '"one"', headers: Mapping[str, str] 
         if "if-match" in seen.headers and seen.headers["if-match"] != etag:
             wire.head(412, {**always, "Content-Length": 0})
             return
-        if "if-range" in seen.headers and seen.headers["if-range"] != etag:
+        if seen.headers.get("if-unmodified-since", always["Last-Modified"]) != always["Last-Modified"]:
+            wire.head(412, {**always, "Content-Length": 0})
+            return
+        if seen.headers.get("if-range", etag) not in (etag, always["Last-Modified"]):
             wanted = None
         if wanted is not None and wanted[0] >= len(body):
             wire.head(416, {**always, "Content-Range": f"bytes */{len(body)}", "Content-Length": 0})

@@ -28,8 +28,8 @@ from mirror.remotes.base import Entry, Listing, NotModified
 from mirror.remotes.http.clocks import ListedTimes
 from mirror.remotes.names import decode, to_url
 
-MAX_PAGE = 128 * 1024 * 1024
-"""Most bytes of a listing page: about a million entries."""
+MAX_PAGE = 16 * 1024 * 1024
+"""Most bytes of a listing page: 100,000 entries (`rows.MOST_ENTRIES`) of 160 bytes."""
 
 BIG_PAGE = 256 * 1024
 """Pages from this size on are parsed in a thread: parsing takes 50 ms for each MiB."""
@@ -91,7 +91,7 @@ class HttpRemote:
                 raise answers.failure(response, answer.where, conditional=False)
             page = await self._page(response, answer.where)
             content_type = response.headers.get("content-type", "")
-            seen = answers.validator(response.headers)
+            seen = answers.strong_etag(response.headers)
         parse = partial(listings.parse, page, content_type, str(answer.where.url))
         try:
             if len(page) < BIG_PAGE:

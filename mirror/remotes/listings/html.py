@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from mirror.remotes.listings.links import Folder
-from mirror.remotes.listings.rows import MINUTE, SECOND, NotAListingError, Row, refuse_cut
+from mirror.remotes.listings.rows import MINUTE, SECOND, NotAListingError, Row, refuse_cut, whole_number
 from mirror.times import nginx_date, rfc3339
 
 Beside = Callable[[LexborNode], tuple[int | None, int | None, int]]
@@ -94,7 +94,7 @@ def _beside_pre(link: LexborNode) -> tuple[int | None, int | None, int]:
     if found is None:
         return None, None, SECOND
     date, size = found.groups()
-    return int(size) if size.isdecimal() else None, nginx_date(date), MINUTE
+    return whole_number(size), nginx_date(date), MINUTE
 
 
 def _beside_caddy(link: LexborNode) -> tuple[int | None, int | None, int]:
@@ -108,7 +108,7 @@ def _beside_caddy(link: LexborNode) -> tuple[int | None, int | None, int]:
     while (cell := cell.next) is not None:
         if cell.is_element_node:
             order = cell.attributes.get("data-order") or ""
-            size = int(order) if order.isdecimal() else size
+            size = size if (stated := whole_number(order)) is None else stated
             if (time := cell.css_first("time")) is not None:
                 mtime_ns = rfc3339((time.attributes.get("datetime") or "").strip())
     return size, mtime_ns, SECOND

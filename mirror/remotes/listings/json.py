@@ -7,11 +7,15 @@ nginx writes names as raw bytes, so a page may be no valid UTF-8 because of one 
 become lone surrogates, which refuses that name and no other. Caddy replaces them in ``name``, so
 its ``url`` is the truth. Caddy states size and time of a link itself, not of what it leads to:
 those are left open.
+
+The entries are read one by one: all of them at once take seven times the memory of the page.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,15 +29,84 @@ def rows(body: bytes, _url: str) -> Iterator[Row]:
     Raises:
         NotAListingError: the body is no JSON, or not a list of entries as one of these servers writes it.
     """
-    try:
-        page = json.loads(body.decode(errors="surrogateescape"))
-    except (ValueError, RecursionError) as exc:
-        raise NotAListingError("it is not valid JSON") from exc
-    if not isinstance(page, list):
-        raise NotAListingError("it is JSON, but no list of files")
-    if page and isinstance(page[0], dict) and "is_dir" in page[0]:
-        refuse_cut(len(page))
-    return map(_row, (item for item in page if not _special(item)))
+    count, caddy = 0, False
+    for item in _items(body):
+        caddy = caddy or (count == 0 and isinstance(item, dict) and "is_dir" in item)
+        count += 1
+        if not _special(item):
+            yield _row(item)
+    if caddy:
+        refuse_cut(count)
+
+
+PIECE = 256 * 1024
+"""Bytes of a page that are decoded at once, at least."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def _items(body: bytes) -> Iterator[Any]:
+    """The items of a list, one by one."""
+    text = _Text(body)
+    first = text.next()
+    if first != "[":
+        raise NotAListingError("it is JSON, but no list of files" if first == "{" else "it is not valid JSON")
+    text.at += 1
+    if text.next() != "]":
+        while True:
+            yield text.item()
+            if text.next() != ",":
+                break
+            text.at += 1
+    if text.next() != "]":
+        raise NotAListingError("it is not valid JSON")
+    text.at += 1
+    if text.next():
+        raise NotAListingError("it is not valid JSON")
+
+
+class _Text:
+    """A page as text, a piece at a time: one character beyond Latin-1 makes text of four times its bytes."""
+
+    def __init__(self, body: bytes) -> None:
+        self.at = 0
+        self._body = body
+        self._taken = 0
+        self._text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def _more(self) -> bool:
+        """Take another piece, as large as what could not be read so far; False at the end of the page."""
+        if self._taken >= len(self._body):
+            return False
+        left = self._text[self.at :]
+        end = min(len(self._body), self._taken + max(PIECE, len(left)))
+        piece = self._decoder.decode(self._body[self._taken : end], final=end == len(self._body))
+        self._taken, self._text, self.at = end, left + piece, 0
+        return True
+
+    def next(self) -> str:
+        """Pass over white space; the character behind it, or nothing at the end."""
+        while True:
+            found = _SPACE.match(self._text, self.at)
+            self.at = self.at if found is None else found.end()
+            if self.at < len(self._text) or not self._more():
+                return self._text[self.at : self.at + 1]
+
+    def item(self) -> Any:
+        """Read one value. Raises `NotAListingError`."""
+        self.next()
+        while True:
+            try:
+                item, self.at = _DECODER.raw_decode(self._text, self.at)
+            except RecursionError as exc:
+                raise NotAListingError("it is not valid JSON") from exc
+            except ValueError as exc:
+                if not self._more():
+                    raise NotAListingError("it is not valid JSON") from exc
+            else:
+                return item
 
 
 def _special(item: Any) -> bool:

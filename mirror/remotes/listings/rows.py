@@ -18,8 +18,20 @@ MINUTE = 60 * SECOND
 LARGEST = 2**63
 """A size from here on is no size that a file can have, whatever the page says."""
 
+MOST_ENTRIES = 100_000
+"""Entries of one folder: what they take in memory is to stay below 64 MiB."""
+
 MOST_LOGGED = 5
 """Left-out entries named in the log for one page; the rest are counted."""
+
+
+DIGITS = 19
+"""Of the largest size that can be one; Python refuses to read a number of more than 4,300."""
+
+
+def whole_number(text: str) -> int | None:
+    """Read a size in ASCII digits; None where it is none, or one that no file can have."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS else None
 
 
 class NotAListingError(ValueError):
@@ -62,6 +74,9 @@ def collect(rows: Iterable[Row], url: str) -> list[Entry]:
 
     Names are decoded once and checked; bad ones are left out. Of rows that repeat a name the first
     wins; a name that is a file and a folder at once is left out, for nobody can say which is meant.
+
+    Raises:
+        NotAListingError: there are more than `MOST_ENTRIES`; half of a folder is none.
     """
     entries: dict[str, Entry] = {}
     left_out = LeftOut(url)
@@ -74,6 +89,8 @@ def collect(rows: Iterable[Row], url: str) -> list[Entry]:
         kind = Kind.FOLDER if row.folder else Kind.FILE
         known = entries.get(name)
         if known is None:
+            if len(entries) >= MOST_ENTRIES:
+                raise NotAListingError(f"it has more than {MOST_ENTRIES:,} entries")
             size = None if row.folder or (row.size or 0) >= LARGEST else row.size
             entries[name] = Entry(name, kind, size, row.mtime_ns, row.resolution_ns)
         elif known.kind is not kind:

@@ -102,6 +102,19 @@ async def test_regions_that_name_each_other(fake: tuple[FakeS3, Hostile], opened
     assert len(server.seen) == 2
 
 
+async def test_amazon_is_asked_at_the_host_of_the_region(opened: Opener) -> None:
+    """By all who come after; whoever was sent there for the same cause finds it done."""
+    bucket = opened("s3://bucket/")._bucket
+    first = bucket.way
+    assert first.site.origin.host == "bucket.s3.us-east-1.amazonaws.com"
+    assert bucket.move(first, "eu-west-1")
+    assert bucket.way.site.origin.host == "bucket.s3.eu-west-1.amazonaws.com"
+    learnt = bucket.way
+    assert bucket.move(first, "eu-west-1")
+    assert bucket.way is learnt
+    assert not bucket.move(learnt, "eu-west-1")
+
+
 # -- credentials --------------------------------------------------------------------------------
 
 
@@ -175,7 +188,7 @@ async def test_keys_that_do_not_change_are_not_looked_up_each_time(
 async def test_credentials_are_renewed_before_they_expire(
     fake: tuple[FakeS3, Hostile], vended: Vending, opened: Opener, fails: bool
 ) -> None:
-    """Ten minutes before; while nobody gives out others, those that are still good are shown."""
+    """Some minutes before; while nobody gives out others, those that are still good are shown."""
     _, server = fake
     remote = opened(source(server))
     await fetch(remote, "file1")

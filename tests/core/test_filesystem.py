@@ -239,8 +239,8 @@ async def test_without_any_validator_answers_are_never_joined(world: Opener, mti
 async def test_without_any_validator_a_broken_answer_is_begun_anew_while_nobody_had_a_byte(
     world: Opener,
 ) -> None:
-    data = random_bytes(6 * MIB)
-    remote = FakeRemote({"a": Source(data, validator=None)}, chunk=MIB, break_at=5 * MIB)
+    data = random_bytes(3 * MIB)
+    remote = FakeRemote({"a": Source(data, validator=None)}, chunk=MIB, break_at=2 * MIB)
     async with world(remote) as w:
         node = await w.node("a")
         await w.fs.open(node.id)

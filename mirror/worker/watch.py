@@ -26,6 +26,8 @@ KEPT = 256
 """Folders that are listed again in the background; the least recently used beyond it lapse."""
 IDLE_TTLS = 10
 """A folder that reached us for this many TTLs no more lapses (the kernel may still use it)."""
+AT_ONCE = 8
+"""Folders that are listed again side by side."""
 TICK = 1.0
 """Seconds between looks; a fraction of the TTL where that is shorter."""
 
@@ -49,6 +51,8 @@ class Watch:
         self._ttl = ttl
         self._take_back = take_back
         self._used: OrderedDict[int, float] = OrderedDict()  # folder → last use, trio time
+        self._under_way: set[int] = set()
+        self._turn = trio.Semaphore(AT_ONCE)
 
     def used(self, folder: int) -> None:
         """The kernel was told about names in this folder."""
@@ -64,24 +68,33 @@ class Watch:
         """Refresh and lapse for as long as the mount lives; returns at once for an endless TTL."""
         if self._ttl == float("inf"):
             return
-        while True:
-            await trio.sleep(min(TICK, max(self._ttl / 4, 0.05)))
-            await self._round()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.sleep(min(TICK, max(self._ttl / 4, 0.05)))
+                self._round(nursery)
 
-    async def _round(self) -> None:
+    def _round(self, nursery: trio.Nursery) -> None:
         idle_since = trio.current_time() - IDLE_TTLS * self._ttl
         surplus = len(self._used) - KEPT
         for position, (folder, used) in enumerate(list(self._used.items())):
-            if self._namespace.is_fresh(folder):
+            if folder in self._under_way or self._namespace.is_fresh(folder):
                 continue
             if position < surplus or used < idle_since:
                 self._lapse(folder)
-                continue
-            try:
+            else:
+                self._under_way.add(folder)
+                nursery.start_soon(self._list, folder)
+
+    async def _list(self, folder: int) -> None:
+        """List one folder; others do not wait for one of a million names."""
+        try:
+            async with self._turn:
                 await self._namespace.listed(folder)
-            except (MirrorError, CacheError) as exc:
-                log.info("folder %d is watched no more: %s", folder, exc)
-                self._lapse(folder)
+        except (MirrorError, CacheError) as exc:
+            log.info("folder %d is watched no more: %s", folder, exc)
+            self._lapse(folder)
+        finally:
+            self._under_way.discard(folder)
 
     def _lapse(self, folder: int) -> None:
         self._used.pop(folder, None)

@@ -20,6 +20,7 @@ class FakeNamespace:
     listed_at: dict[int, float] = field(default_factory=dict)
     listings: list[int] = field(default_factory=list)
     fault: MirrorError | None = None
+    slow: dict[int, float] = field(default_factory=dict)
 
     def is_fresh(self, folder: int) -> bool:
         return trio.current_time() - self.listed_at.get(folder, -1e9) <= TTL
@@ -27,6 +28,7 @@ class FakeNamespace:
     async def listed(self, folder: int) -> None:
         await trio.lowlevel.checkpoint()
         self.listings.append(folder)
+        await trio.sleep(self.slow.get(folder, 0.0))
         if self.fault is not None:
             raise self.fault
         self.listed_at[folder] = trio.current_time()
@@ -67,6 +69,17 @@ async def test_too_many_folders_lapse_oldest_first(autojump_clock: trio.testing.
     await run_for(watch, 2.0)
     assert taken_back == list(range(10))
     assert len(set(namespace.listings)) == KEPT
+
+
+async def test_a_folder_that_takes_long_holds_up_no_other(autojump_clock: trio.testing.MockClock) -> None:
+    """One of a million names takes a minute; it is not asked for twice meanwhile."""
+    namespace = FakeNamespace(slow={5: 300.0})
+    watch = Watch(namespace, TTL, lambda _: None)
+    watch.used(5)
+    watch.used(6)
+    await run_for(watch, 200.0)
+    assert namespace.listings.count(5) == 1
+    assert namespace.listings.count(6) >= 3
 
 
 async def test_a_folder_that_cannot_be_listed_is_taken_back(autojump_clock: trio.testing.MockClock) -> None:

@@ -35,6 +35,7 @@ from mirror.fetch.part import Chunk, Hedges, PartUnderWay
 from mirror.fetch.plan import Range, next_part, shared
 from mirror.fetch.promise import Promise
 from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.writing import SMALL, written
 from mirror.http.throttle import PROCESS
 from mirror.remotes.base import Part, Remote
 from mirror.retry import Attempts, Schedule
@@ -43,8 +44,6 @@ log = logging.getLogger(__name__)
 
 URGENT_PARTS = 4
 """Further ones for readers that wait elsewhere in the file."""
-SMALL = 1024 * 1024
-"""Files up to this size are gathered in memory and written at once."""
 UNKNOWN = 1 << 62
 """Where a file ends as long as nobody has said."""
 FLUSH = 1024 * 1024
@@ -57,10 +56,6 @@ IDLE = 10.0
 """Seconds after which a fill ends of which nobody wants more, and after which one that fetches only what is
 read lets others have the file for `TURN` seconds: they may want other bytes of it."""
 TURN = 0.25
-ROOM = 16 * 1024 * 1024
-"""Bytes to evict at least when the disk is full although there should have been room."""
-FULL_TRIES = 4
-"""How often a write is tried on such a disk."""
 FOLLOW_INTERVAL = 0.05
 FIRST_FOLLOW_INTERVAL = 0.005
 """Seconds between looks at what another process fills, and between the first two, from where on they
@@ -346,7 +341,7 @@ class Fill:
         filler = self._held()
         digest = await self._promise.check(chunks, received)
         if chunks:
-            await self._write(filler, 0, chunks, received)
+            await written(self._objects, filler, 0, chunks, received)
         return self._complete(filler, digest)
 
     async def _fetch_parts(self) -> int:
@@ -567,21 +562,6 @@ class Fill:
             raise
         await self._flush(part)
 
-    async def _write(self, filler: Filler, at: int, chunks: list[Chunk], size: int) -> None:
-        """Write to the object; where the disk is fuller than anybody knew, others are evicted for it."""
-        await self._objects.reserve(filler, filler.present.total + size)
-        for left in reversed(range(FULL_TRIES)):
-            try:
-                if size <= SMALL and not filler.present:
-                    filler.write(at, *chunks)  # all of a small file
-                else:
-                    await trio.to_thread.run_sync(filler.write, at, *chunks)
-            except CacheFull:
-                if not left or not await self._objects.free(max(ROOM, size)):
-                    raise
-            else:
-                return
-
     async def _flush(self, part: PartUnderWay) -> None:
         """Write what a part has brought."""
         # One at a time: a file system lets nobody else write to the same file anyway.
@@ -593,7 +573,7 @@ class Fill:
                 return
             filler = self._held()
             had = filler.present.total
-            await self._write(filler, part.at, chunks, size)
+            await written(self._objects, filler, part.at, chunks, size)
             new = filler.present.total > had
             part.at += size
         self.fetched += size

@@ -11,7 +11,7 @@ import pytest
 PAGES = Path(__file__).parents[2] / "docs" / "sources"
 
 
-@pytest.mark.parametrize(("page", "module"), [("http", "http"), ("hub", "hub")])
+@pytest.mark.parametrize(("page", "module"), [("http", "http"), ("hub", "hub"), ("s3", "s3")])
 def test_the_manual_has_every_option(page: str, module: str) -> None:
     """In the table of its section, marked where it is a secret."""
     options = import_module(f"mirror.remotes.{module}").OPTIONS

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mirror.errors import MirrorError, NotFound, OriginFailed, ProtocolError
-from mirror.http.exchange import Client, Exchanger
+from mirror.http import access
+from mirror.http.exchange import Exchanger
 from mirror.http.files import Files
 from mirror.http.parts import read_whole
 from mirror.remotes.how import How
@@ -80,14 +81,18 @@ class Bucket:
         options = how.options
         self.name = name
         self.endpoint = aws.endpoint(options)
-        self.client = Client(deadline=how.deadline, connections=how.connections, trust_env=how.trust_env)
         self._style = options.get("style")
         self._pays = options.flag("requester-pays")
         self.chain = None if options.flag("anonymous") else Chain(options, deadline=how.deadline)
-        self.way = self._way(aws.region(options))
+        region = aws.region(options)
+        self.client = access.open_client(self._site(region).origin, how)
+        self.way = self._way(region)
+
+    def _site(self, region: str) -> Site:
+        return site(self.name, region=region, endpoint=self.endpoint, style=self._style, suffix=aws.suffix)
 
     def _way(self, region: str) -> Way:
-        where = site(self.name, region=region, endpoint=self.endpoint, style=self._style, suffix=aws.suffix)
+        where = self._site(region)
         auth = None if self.chain is None else Signing(self.chain, region, where.origin)
         # A redirect of S3 is an answer: it says in which region the bucket is.
         http = Exchanger(self.client, where.origin, auth, follow=False)

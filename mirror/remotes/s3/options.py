@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import httpx
 
 from mirror.errors import UsageError
+from mirror.http import access
 from mirror.remotes.names import BadNameError, decode, to_url
 from mirror.remotes.options import Form, Option
 
@@ -22,6 +23,8 @@ OPTIONS: Sequence[Option] = (
         "where the bucket's name goes: into the path, or before the host (default: as it is usual there)",
         choices=("path", "virtual"),
     ),
+    # Redirects are never followed.
+    *(option for option in access.CONNECTION if option.name != "private-redirects"),
 )
 
 REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,3 +97,12 @@ def test_folders_within_each_other_without_an_end_are_bounded(stage: tuple[Hosti
     got = readers.run("descend", mount.path / "deep", timeout=60)
     assert errno.errorcode[got["errno"]] == "ENAMETOOLONG"
     assert 15 <= got["depth"] <= 21
+
+
+def test_the_manual_has_every_misbehaviour_and_no_other() -> None:
+    """Row by row, with every errno."""
+    manual = (Path(__file__).parents[2] / "docs" / "hostile.md").read_text().split("## The tables")[1]
+    rows = re.findall(r"^\| (?!what the|---)(.*?) \| (.*) \|$", manual, re.MULTILINE)
+    assert [name for name, _ in rows] == [*ALL]
+    for name, gets in rows:
+        assert re.findall(r"`(E[A-Z]+)`", gets) == [what for what in ALL[name].outcomes if what.isupper()]

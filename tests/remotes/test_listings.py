@@ -333,3 +333,29 @@ def test_a_folder_has_a_hundred_thousand_entries_at_most() -> None:
 def test_json_that_is_no_list_of_entries(page: str) -> None:
     with pytest.raises(NotAListingError):
         parse(page.encode(), "application/json", "http://h/")
+
+
+@pytest.mark.parametrize("piece", ["<b>", "<div>", "<p class=a>", "a ", "<table>"])
+def test_a_page_that_cannot_be_cut_is_none(piece: str) -> None:
+    """A tree takes fifty times the memory of a page that is made for that: no large one is made of it."""
+    with pytest.raises(NotAListingError, match="without an entry"):
+        parse(html(piece * (8 * SLICE // len(piece))), "text/html", URL)
+
+
+@pytest.mark.parametrize(
+    "line", ["<a href=x>", "<li><a href=x>x</a>", "<tr><td><a href=x>x</a>", "<a href=/>x</a>"]
+)
+def test_a_page_of_links_that_say_nothing_is_bounded(line: str) -> None:
+    """A link that names nothing, or the same once more, takes as much time as one that names an entry."""
+    with pytest.raises(NotAListingError, match="200,000"):
+        parse(html(line * 200_001), "text/html", URL)
+
+
+@pytest.mark.parametrize(
+    "line", ["<a href={}>{}</a>", "<li><a href={}>{}</a></li>", "<tr><td><a href={}>{}</a></td></tr>"]
+)
+def test_a_page_without_line_ends_is_cut_between_its_entries(line: str) -> None:
+    """None is lost where a slice ends, whatever it is written in."""
+    count = 4 * SLICE // len(line)
+    page = html("".join(line.format(f"n{n}", n) for n in range(count)))
+    assert [entry.name for entry in parse(page, "text/html", URL)] == [f"n{n}" for n in range(count)]

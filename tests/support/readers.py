@@ -157,11 +157,37 @@ def timed(path: str) -> dict[str, Any]:
     return {"errno": 0, "size": size, "sha256": hasher.hexdigest()}
 
 
+def names(path: str) -> dict[str, Any]:
+    """The names in a folder, sorted, or the errno."""
+    try:
+        return {"errno": 0, "names": sorted(os.listdir(path))}  # noqa: PTH208 - names, not paths
+    except OSError as error:
+        return {"errno": error.errno}
+
+
+def descend(path: str) -> dict[str, Any]:
+    """Go down into the first folder of each folder, as ``fts`` does: how deep, and the errno at the end."""
+    depth = 0
+    at = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        while found := os.listdir(at):  # noqa: PTH208 - by descriptor
+            below = os.open(found[0], os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
+            os.close(at)
+            at, depth = below, depth + 1
+    except OSError as error:
+        return {"errno": error.errno, "depth": depth}
+    finally:
+        os.close(at)
+    return {"errno": 0, "depth": depth}
+
+
 _PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {
     "read": read,
     "crowd": crowd,
     "load": load,
     "timed": timed,
+    "names": names,
+    "descend": descend,
 }
 
 

@@ -12,8 +12,8 @@ http.server  has neither
 A file of which the size is not known is asked about by itself, so "nothing" costs a request for
 each file that somebody looks at, and never a wrong size.
 
-A large page is parsed slice by slice, cut between two entries: a tree of a page of 100,000 entries
-takes 100 MiB, the entries themselves a quarter of it.
+A page is parsed slice by slice, cut between two entries, for a tree takes 50 times the memory of its page
+where that is made to. A page that cannot be cut so is none.
 """
 
 from __future__ import annotations
@@ -24,14 +24,24 @@ from collections.abc import Callable, Iterator
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from mirror.remotes.listings.links import Folder
-from mirror.remotes.listings.rows import MINUTE, SECOND, NotAListingError, Row, refuse_cut, whole_number
+from mirror.remotes.listings.rows import (
+    MINUTE,
+    MOST_LINKS,
+    SECOND,
+    NotAListingError,
+    Row,
+    refuse_cut,
+    whole_number,
+)
 from mirror.times import nginx_date, rfc3339
 
 Beside = Callable[[LexborNode], tuple[int | None, int | None, int]]
 """Size, time and the time's resolution of one link, as far as the page states them exactly."""
 
-SLICE = 512 * 1024
+SLICE = 128 * 1024
 """Bytes of a page that are parsed at once, at least."""
+LARGEST = 4 * SLICE
+"""And at most; with it also what stands before the first entry."""
 
 _NGINX_BESIDE = re.compile(r"\s+(\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d)\s+(-|\d+[KMG]?)\s*", re.ASCII)
 _TITLE = re.compile(r"\s*(index of|directory (listing|index))\b", re.IGNORECASE)
@@ -45,10 +55,13 @@ def rows(body: bytes, url: str) -> Iterator[Row]:
     """
     folder = Folder(url)
     beside: Beside | None = None
-    count = 0
+    count = seen = 0
     for piece in _slices(body):
         page = LexborHTMLParser(piece)
         links = [(link, link.attributes.get("href") or "") for link in page.css("a")]
+        seen += len(links)
+        if seen > MOST_LINKS:
+            raise NotAListingError(f"it has more than {MOST_LINKS:,} links")
         if beside is None:
             beside = _recognise(page, folder, links)
         for link, href in links:
@@ -63,13 +76,25 @@ def rows(body: bytes, url: str) -> Iterator[Row]:
 
 
 def _slices(body: bytes) -> Iterator[bytes]:
-    """Cut a page where an entry begins: at a table row, or at a line that begins with a link."""
-    mark, prefix = (b"<tr", b"<table>") if b"<tr" in body else (b"\n<a ", b"")
+    """Cut a page where an entry begins: a table row, a list item, a line that begins with a link, a link.
+
+    Raises:
+        NotAListingError: there is no such place for too long.
+    """
+    mark, prefix = next(((mark, prefix) for mark, prefix in _MARKS if mark in body), _MARKS[-1])
     start = 0
-    while (cut := body.find(mark, start + SLICE)) >= 0:
+    while len(body) - start > SLICE:
+        cut = body.find(mark, start + SLICE, start + LARGEST)
+        if cut < 0:
+            if len(body) - start > LARGEST:
+                raise NotAListingError(f"it has {LARGEST >> 10} KiB without an entry")
+            break
         yield prefix + body[start:cut] if start else body[:cut]
         start = cut
     yield prefix + body[start:] if start else body
+
+
+_MARKS = ((b"<tr", b"<table>"), (b"<li", b"<ul>"), (b"\n<a ", b""), (b"<a ", b""))
 
 
 def _recognise(page: LexborHTMLParser, folder: Folder, links: list[tuple[LexborNode, str]]) -> Beside:

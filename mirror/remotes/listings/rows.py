@@ -21,6 +21,9 @@ LARGEST = 2**63
 MOST_ENTRIES = 100_000
 """Entries of one folder: what they take in memory is to stay below 64 MiB."""
 
+MOST_LINKS = 2 * MOST_ENTRIES
+"""Links and lines on a page, those that name no entry or one once more included: each takes 30 µs."""
+
 MOST_LOGGED = 5
 """Left-out entries named in the log for one page; the rest are counted."""
 
@@ -80,7 +83,9 @@ def collect(rows: Iterable[Row], url: str) -> list[Entry]:
     """
     entries: dict[str, Entry] = {}
     left_out = LeftOut(url)
-    for row in rows:
+    for count, row in enumerate(rows):
+        if count >= MOST_LINKS:
+            raise NotAListingError(f"it has more than {MOST_LINKS:,} lines")
         try:
             name = decode(row.name) if row.quoted else check(row.name)
         except BadNameError as exc:

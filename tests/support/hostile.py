@@ -87,10 +87,12 @@ class Hostile:
 
 
 @contextmanager
-def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iterator[Hostile]:
-    """Start a server; a path without a behaviour is 404."""
+def hostile(
+    routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1", listener: socket.socket | None = None
+) -> Iterator[Hostile]:
+    """Start a server; a path without a behaviour is 404. ``listener``: in another network, at ``host``."""
     over = threading.Event()
-    listener = socket.create_server((host, 0), backlog=64)
+    listener = listener or socket.create_server((host, 0), backlog=64)
     server = Hostile(f"http://{host}:{listener.getsockname()[1]}/", dict(routes))
     open_connections: list[socket.socket] = []
     threads: list[threading.Thread] = []

@@ -212,7 +212,7 @@ class Connection:
         raise httpx.ReadError("it was closed without an answer")
 
     async def _asked(self, request: bytes, most: int, seconds: float) -> Chunk:
-        if not isinstance(self._stream, Tls):
+        if isinstance(self._stream, trio.SocketStream):
             return await self._over_wire(request, most, seconds)
         await self._stream.send_all(request)
         return await self._stream.receive_some(most or CHUNK)
@@ -244,7 +244,7 @@ class Connection:
         """Read up to ``most`` bytes of a body; none at the end of the stream."""
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
-                if not isinstance(self._stream, Tls):
+                if isinstance(self._stream, trio.SocketStream):
                     return await self._over_wire(None, most, seconds)
                 return await self._stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:

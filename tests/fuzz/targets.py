@@ -7,7 +7,6 @@ import random
 import httpx
 import trio
 import trio.testing
-from mirror.http.reach import Reach
 
 from cache import Kind
 from mirror.errors import MirrorError
@@ -98,7 +97,7 @@ class _Wire:
 async def answer(data: bytes, cut: int) -> None:
     """A whole answer: exactly the bytes that its head promised, or one of the errors that are expected."""
     wire = _Wire(data, cut)
-    connection = Connection(wire, wire, Reach.LOOPBACK)  # type: ignore[arg-type]
+    connection = Connection(wire, wire, public=False)  # type: ignore[arg-type]
     ended: list[bool] = []
     asked = Asked("GET", b"/f", [(b"Host", b"h"), (b"Range", b"bytes=0-9")], 5.0)
     try:

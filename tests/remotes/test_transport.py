@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 import threading
 from pathlib import Path
 
@@ -173,6 +174,44 @@ async def test_tls_of_another_host(opened: Opener, tmp_path: Path) -> None:
     tls = certificate(tmp_path, "DNS:example.org")
     trusting = ssl.create_default_context(cafile=str(tls[0]))
     with nginx(tmp_path, tls=tls) as server, pytest.raises(OriginFailed, match="certificate is not trusted"):
+        await whole(opened(server.url, context=trusting))
+
+
+AUTHORITY = """
+[ca]
+default_ca = d
+[d]
+database = index.txt
+serial = serial
+new_certs_dir = .
+default_md = sha256
+policy = p
+x509_extensions = x
+[p]
+commonName = supplied
+[x]
+subjectAltName = IP:127.0.0.1
+"""
+
+
+async def test_tls_that_has_expired(opened: Opener, tmp_path: Path) -> None:
+    _, key = certificate(tmp_path, "IP:127.0.0.1")
+    for name, content in {"ca.cnf": AUTHORITY, "index.txt": "", "serial": "01"}.items():
+        (tmp_path / name).write_text(content)
+    dates = ("-startdate", "20200101000000Z", "-enddate", "20200102000000Z")
+    for command in (
+        "req -new -subj /CN=test -key key.pem -out request.pem",
+        "ca -selfsign -batch -notext -config ca.cnf -keyfile key.pem -in request.pem -out old.pem",
+    ):
+        words = command.split()
+        words += dates if words[0] == "ca" else ()
+        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=tmp_path)
+    old = tmp_path / "old.pem"
+    trusting = ssl.create_default_context(cafile=str(old))
+    with (
+        nginx(tmp_path, tls=(old, key)) as server,
+        pytest.raises(OriginFailed, match="certificate has expired"),
+    ):
         await whole(opened(server.url, context=trusting))
 
 

@@ -80,17 +80,23 @@ class Hostile:
     """A running server."""
 
     url: str
+    routes: dict[str, Behaviour]
+    """What it does for which path; may be changed while it runs."""
     seen: list[Seen] = field(default_factory=list)
     """Requests in the order of their arrival."""
     connections: int = 0
 
 
 @contextmanager
-def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iterator[Hostile]:
-    """Start a server; a path without a behaviour is 404."""
+def hostile(
+    routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1", listener: socket.socket | None = None
+) -> Iterator[Hostile]:
+    """Start a server; a path without a behaviour is 404. ``listener``: in another network, at ``host``."""
     over = threading.Event()
-    listener = socket.create_server((host, 0), backlog=64)
-    server = Hostile(f"http://{host}:{listener.getsockname()[1]}/")
+    listener = listener or socket.create_server((host, 0), backlog=64)
+    url = f"http://{host}:{listener.getsockname()[1]}/"
+    # A dictionary that the test goes on changing is followed.
+    server = Hostile(url, routes if isinstance(routes, dict) else dict(routes))
     open_connections: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -111,7 +117,7 @@ def hostile(routes: Mapping[str, Behaviour], *, host: str = "127.0.0.1") -> Iter
             try:
                 while (seen := _read(lines)) is not None:
                     server.seen.append(seen)
-                    routes.get(seen.path, status(404))(seen, wire)
+                    server.routes.get(seen.path, status(404))(seen, wire)
             except (Hangup, OSError):
                 return
 

@@ -230,7 +230,8 @@ def put_listing(
     db.execute(
         "UPDATE nodes SET listed_at = ?, listing_validator = ? WHERE id = ?", (at, validator, folder_id)
     )
-    return Changes(added, changed, [replace(node, current=False) for node in removed])
+    gone = [replace(node, current=False) for node in removed]
+    return Changes(added if tell_added else (), changed, gone)
 
 
 def confirm_listing(db: sqlite3.Connection, folder: int, at: float) -> None:

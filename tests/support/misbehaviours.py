@@ -318,7 +318,8 @@ ERRORS: dict[str, Misbehaviour] = {
     "no such host": _elsewhere("http://no-such-host.invalid/f", "EIO"),
     "refused": _elsewhere("http://127.0.0.1:1/f", "EIO"),
     "no TLS": Misbehaviour(
-        lambda url, folder: {**well(folder), f"{folder}f": redirect(url.replace("http:", "https:"))}, ("EIO",)
+        lambda url, folder: {**well(folder), f"{folder}f": redirect(url.replace("http:", "https:"))},
+        ("EIO", "ETIMEDOUT"),
     ),
 }
 

@@ -46,9 +46,12 @@ class SingleFlight(Generic[K, T]):
         """
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
-            if flight.error is not None:
-                # A fresh instance would lose the cause; the traceback grows by one frame a waiter.
-                raise flight.error
+            if (error := flight.error) is not None:
+                try:
+                    # A fresh instance would lose the cause; the traceback grows by one frame a waiter.
+                    raise error
+                finally:
+                    del error, flight  # as below
             if flight.value:
                 return flight.value[0]
         flight = self._flights[key] = _Flight()
@@ -63,3 +66,6 @@ class SingleFlight(Generic[K, T]):
         finally:
             del self._flights[key]
             flight.landed.set()
+            # An error has this frame in its traceback: they would keep each other, and all frames below with
+            # what is in them (a page of 16 MiB) until the collector comes.
+            del flight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from io import BytesIO
 
 import httpx
 import trio
@@ -126,13 +127,13 @@ async def read_whole(response: httpx.Response, where: object, deadline: float, m
         ProtocolError: it has more than ``most`` bytes.
         Transient, Stalled: as for any body.
     """
-    body = bytearray()
+    body = BytesIO()  # it hands over what it has gathered without a copy
     # What says itself that it is too long is not read at all.
     _refuse_long(length(response.headers) or 0, where, most)
     async for chunk in Chunks(response, where, deadline):
-        body += chunk
-        _refuse_long(len(body), where, most)
-    return bytes(body)
+        body.write(chunk)
+        _refuse_long(body.tell(), where, most)
+    return body.getvalue()
 
 
 def _refuse_long(size: int, where: object, most: int) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from posixpath import basename
+from typing import TypeAlias
 
 import httpx
 import trio
@@ -33,6 +34,8 @@ MAX_PAGE = 16 * 1024 * 1024
 
 BIG_PAGE = 256 * 1024
 """Pages from this size on are parsed in a thread: parsing takes 50 ms for each MiB."""
+
+Entries: TypeAlias = "list[Entry]"
 
 _ACCEPT: Headers = [(b"Accept", listings.ACCEPT.encode("ascii"))]
 
@@ -92,14 +95,11 @@ class HttpRemote:
             page = await self._page(response, answer.where)
             content_type = response.headers.get("content-type", "")
             seen = answers.strong_etag(response.headers)
-        parse = partial(listings.parse, page, content_type, str(answer.where.url))
-        try:
-            if len(page) < BIG_PAGE:
-                entries = parse()
-            else:
-                entries = await trio.to_thread.run_sync(parse)
-        except listings.NotAListingError as exc:
-            raise ProtocolError(f"{answer.where}: the answer is no listing of a folder: {exc}") from exc
+        parse = partial(_parsed, page, content_type, str(answer.where.url))
+        entries, why = parse() if len(page) < BIG_PAGE else await trio.to_thread.run_sync(parse)
+        if entries is None:
+            del page, parse  # as there
+            raise ProtocolError(f"{answer.where}: the answer is no listing of a folder: {why}")
         entries = await self._times.checked(entries, partial(self._stat_in, path))
         return Listing(entries, seen)
 
@@ -171,6 +171,17 @@ class HttpRemote:
         raise (NotAFolder if path.startswith(f"{shape.name}/") else NotFound)(
             f"{self._canonical} is one file: there is no {path!a}"
         )
+
+
+def _parsed(page: bytes, content_type: str, url: str) -> tuple[Entries | None, str]:
+    """Return the entries of a page, or why it is no listing.
+
+    Not as an error, for whoever keeps an error keeps its frames, and all that is in them.
+    """
+    try:
+        return listings.parse(page, content_type, url), ""
+    except listings.NotAListingError as exc:
+        return None, str(exc)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.removal import Removal
 from cache.reserve import Reserve
-from cache.rows import NOBODY, ObjectRow, Payer, Sealed
+from cache.rows import ObjectRow, Payer, Sealed
 from cache.space import BLOCK, Space
 from cache.sums import Sums
 from cache.tree import Tree
@@ -166,15 +166,10 @@ class Objects:
         """
         return self.examine(node)[0]
 
-    def examine(
-        self, node: Node, *, given_out: bool = True, payer: Payer = NOBODY
-    ) -> tuple[int | None, bool]:
+    def examine(self, node: Node, *, given_out: bool = True) -> tuple[int | None, bool]:
         """`open_complete`, and whether there was a complete object that was bad, and was dropped.
 
-        Args:
-            node: whose object.
-            given_out: a descriptor that is not need not say that the object is in use.
-            payer: who has claimed room for an object that is only counted now.
+        A descriptor that is not to be given out need not say that the object is in use.
         """
         paths = self._names.of(node.key)
         fd = open_read(paths.final)
@@ -183,7 +178,7 @@ class Objects:
             lost = row is not None and row.sealed and self.held(node) is None
             return None, lost and self._drop_bad(node, paths, row)
         shared = share(fd)
-        verdict = self._judge(fd, node, row, shared=shared, payer=payer)
+        verdict = self._judge(fd, node, row, shared=shared)
         if verdict is _Verdict.GOOD:
             if given_out and not shared:
                 self._share_later(node, fd)
@@ -440,18 +435,14 @@ class Objects:
         """Count what processes wrote that died; returns how many there were. Blocks."""
         return self._space.settle_the_dead(self.settle)
 
-    def settle(self, id_: int, claim: str = "") -> None:
-        """Make the row of a node's object what its files are, when nobody is known to write it. Blocks.
-
-        ``claim``: that of a dead process, which pays for what it wrote; ``""``: there is none.
-        """
+    def settle(self, id_: int) -> None:
+        """Make the row of a node's object what its files are, when nobody is known to write it. Blocks."""
         node = self._tree_behind.node(id_)
         if node is None:
             return
-        # This takes it over, and counts it, if it says what it is.
-        fd, _ = self.examine(node, payer=Payer(claim))
+        fd = self.open_complete(node)  # takes it over, and counts it, if it says what it is
         if fd is None:
-            self.removal.settle(node, claim)
+            self.removal.settle(node)
         else:
             os.close(fd)
             self._writer.submit(lambda _: None).result()  # what was taken over has its row
@@ -480,14 +471,7 @@ class Objects:
     # -- judging and dropping ----------------------------------------------------------------
 
     def _judge(
-        self,
-        fd: int,
-        node: Node,
-        row: ObjectRow | None,
-        *,
-        shared: bool,
-        leased: bool = False,
-        payer: Payer = NOBODY,
+        self, fd: int, node: Node, row: ObjectRow | None, *, shared: bool, leased: bool = False
     ) -> _Verdict:
         """What an open file with the final name of a node's object is.
 
@@ -497,7 +481,6 @@ class Objects:
             row: what the index said after the file was opened.
             shared: it can be in use; False: a living process seals or removes it.
             leased: this process holds the lease of its ``.part`` name.
-            payer: who has claimed room for it, if it is not counted yet.
         """
         status = os.fstat(fd)
         if not status.st_nlink:
@@ -520,7 +503,7 @@ class Objects:
                 found = Sealed(
                     node.id, status.st_ino, status.st_size, occupied, crc=seen.crc, digest=seen.digest
                 )
-                self._writer.submit(lambda db: rows.put_sealed(db, [found], payer))
+                self._writer.submit(lambda db: rows.put_sealed(db, [found], Payer()))
                 return _Verdict.GOOD
             # Nobody holds it now; whoever did had written the row before letting go.
             row = rows.get(self._reader, node.id)

@@ -156,11 +156,8 @@ class Removal:
         self._space.took(sum(each.freed for each in removed))
         return removed
 
-    def settle(self, node: Node, claim: str = "") -> None:
-        """Make the row of an object what its files are, after a process died that may have changed them.
-
-        ``claim``: what that process had claimed pays for what it wrote.
-        """
+    def settle(self, node: Node) -> None:
+        """Make the row of an object what its files are, after a process died that may have changed them."""
         paths = self._names.of(node.key)
         lease = self._lease(paths)
         if lease is None:
@@ -178,12 +175,8 @@ class Removal:
             elif row is not None:
                 there = final or os.fstat(lease.fd)
                 occupied = there.st_blocks * 512 + space.BLOCK
-
-                def count(db: sqlite3.Connection) -> None:
-                    db.execute("UPDATE objects SET occupied = ? WHERE node = ?", (occupied, node.id))
-                    space.pay(db, claim, occupied - row.occupied)
-
-                self._writer.submit(count).result()
+                sql = "UPDATE objects SET occupied = ? WHERE node = ?"
+                self._writer.submit(lambda db: db.execute(sql, (occupied, node.id))).result()
                 if not part:
                     unlink(paths.part)
             else:

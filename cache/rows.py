@@ -73,9 +73,6 @@ class Payer:
     """Bytes."""
 
 
-NOBODY = Payer()
-
-
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """An object that is being filled: the runs that are on disk now, and those that the index has."""

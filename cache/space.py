@@ -284,18 +284,16 @@ class Space:
 
     # -- the dead ----------------------------------------------------------------------------
 
-    def settle_the_dead(self, settle: Callable[[int, str], None]) -> int:
+    def settle_the_dead(self, settle: Callable[[int], None]) -> int:
         """Count what dead processes wrote, one object after the other, and free their claims. Blocks.
 
-        ``settle(node, claim)`` makes the row of an object what its files are, at the cost of the claim:
-        what is counted is not claimed any more, so nobody finds it taken twice meanwhile. Returns how many
-        claims there were.
+        ``settle(node)`` makes the row of an object what its files are. Returns how many claims there were.
         """
         count = 0
         for claim in claims.dead(self._cache):
             try:
                 for node in claim.nodes:
-                    settle(node, claim.name)
+                    settle(node)
                 self._forget_claim(claim.name)
             except CacheError as exc:
                 log.warning("the claim of a process that died stays for now: %s", exc)

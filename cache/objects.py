@@ -494,7 +494,9 @@ class Objects:
                 found = Sealed(
                     node.id, status.st_ino, status.st_size, occupied, crc=seen.crc, digest=seen.digest
                 )
-                self._writer.submit(lambda db: rows.put_sealed(db, [found], Payer()))
+                self._writer.submit(
+                    lambda db: rows.put_sealed(db, [found], Payer(self._space.payers(node.id)))
+                )
                 return _Verdict.GOOD
             # Nobody holds it now; whoever did had written the row before letting go.
             row = rows.get(self._reader, node.id)

@@ -10,7 +10,8 @@ A claim is taken in steps (`STEP`), and the fills of a process draw from it with
     row of claims  =  allotted to fills, and not yet counted in the rows of their objects  +  spare
 
 Rows of objects grow at checkpoints and at sealing, and the claim shrinks by as much in the same
-transaction. What a dead process had claimed is counted by whoever comes next (`settle_the_dead`).
+transaction. What a dead process had claimed is counted by whoever comes next (`settle_the_dead`); an object
+of its that is found before is paid for by its claim (`payers`), or it would be counted twice until then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from pathlib import Path
 import trio
 
 from cache import claims, errors
-from cache.claims import Claim
+from cache.claims import Claim, DeadClaim
 from cache.errors import CacheError, CacheFull
 from cache.held import Held
 from cache.index import Reader, Row
@@ -91,6 +92,7 @@ class Space:
         self._claimed = 0
         self._allotted = 0
         self._takers: set[Held] = set()
+        self._settling: list[DeadClaim] = []
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -287,29 +289,46 @@ class Space:
         """
         count = 0
         for claim in claims.dead(self._cache):
+            with self._lock:
+                self._settling.append(claim)
             try:
                 for node in claim.nodes:
                     settle(node)
                 self._forget_claim(claim.name)
             except CacheError as exc:
                 log.warning("the claim of a process that died stays for now: %s", exc)
+                self._has_settled(claim)
                 claim.close()
             else:
+                self._has_settled(claim)
                 claim.settled()
                 count += 1
         return count
 
+    def _has_settled(self, claim: DeadClaim) -> None:
+        with self._lock:
+            self._settling.remove(claim)
 
-def pay(db: sqlite3.Connection, name: str, change: int) -> int:
-    """Within a transaction: let a claim pay for ``change`` bytes that objects take more now.
+    def payers(self, node: int) -> tuple[str, ...]:
+        """Claims of dead processes, which pay for what is found of a node's object. Looks at files."""
+        with self._lock:
+            settling = [claim.name for claim in self._settling if node in claim.nodes]
+        return *settling, *claims.left_for(self._cache, node)
 
-    Returns what it could pay; the claim of nobody (``""``) pays nothing.
+
+def pay(db: sqlite3.Connection, names: Iterable[str], change: int) -> int:
+    """Within a transaction: let claims pay, in turn, for ``change`` bytes that objects take more now.
+
+    Returns what they could pay; a claim that is not there pays nothing.
     """
-    row = db.execute("SELECT bytes FROM claims WHERE name = ?", (name,)).fetchone()
-    paid = 0 if row is None else min(change, row[0])
-    if paid:
-        db.execute("UPDATE claims SET bytes = bytes - ? WHERE name = ?", (paid, name))
-    return paid
+    left = change
+    for name in names:
+        row = db.execute("SELECT bytes FROM claims WHERE name = ?", (name,)).fetchone()
+        paid = 0 if row is None else min(left, row[0])
+        if paid:
+            db.execute("UPDATE claims SET bytes = bytes - ? WHERE name = ?", (paid, name))
+            left -= paid
+    return change - left
 
 
 def credit(db: sqlite3.Connection, name: str, bytes_: int) -> None:

@@ -84,3 +84,16 @@ def test_the_end_of_a_name_is_stale_to_whoever_reads_past_the_cache(state: Mirro
     state.open_and_read("b", 0, 10)
     state.origin_removes("b")
     state.read(0, 0, 10)
+
+
+def test_an_object_that_is_taken_over_from_the_dead_is_counted_once(state: MirrorMachine) -> None:
+    """It was counted beside the claim of the process that had sealed it, until somebody was short of room."""
+    state.origin_puts("b", 40 * KIB)
+    state.limit(100 * KIB)
+    state.another_process(1)
+    state.open_and_read("a", slot=0)
+    state.open_and_read("b", slot=1)
+    state.kill_at("setxattr", 1, after=True, slot=1)
+    state.sync(slot=1)
+    state.look_up("b", slot=0)
+    state.sync(slot=0)

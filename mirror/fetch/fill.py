@@ -323,13 +323,12 @@ class Fill:
         attempts = Attempts(self._schedule)
         while self._size:
             try:
-                async with (
-                    self._slots.hold(lambda: self.priority),
-                    self._remote.open_part(self._path, validator=self._validator) as body,
-                ):
-                    self._check(body)
-                    await self._make_room()
-                    chunks = [chunk async for chunk in body]
+                async with self._slots.hold(lambda: self.priority):
+                    attempts.asks()
+                    async with self._remote.open_part(self._path, validator=self._validator) as body:
+                        self._check(body)
+                        await self._make_room()
+                        chunks = [chunk async for chunk in body]
                 break
             except Transient as exc:
                 await self._pause(attempts, exc)
@@ -398,6 +397,7 @@ class Fill:
             while part.at < part.stop:
                 try:
                     async with self._slots.hold(lambda: self.priority):
+                        part.attempts.asks()
                         await self._request(part)
                 except Transient as exc:
                     await self._pause(part.attempts, exc)

@@ -97,3 +97,12 @@ def test_an_object_that_is_taken_over_from_the_dead_is_counted_once(state: Mirro
     state.sync(slot=1)
     state.look_up("b", slot=0)
     state.sync(slot=0)
+
+
+def test_what_is_being_fetched_stays_when_it_is_dropped(state: MirrorMachine) -> None:
+    """No defect of the mirror: it was complete a moment after the drop, and the model did not expect that."""
+    state.begin(cap=None, full=True)
+    state.origin_stalls(budget=17 * KIB)
+    state.read_all()
+    for which in range(6):
+        state.drop(which)

@@ -22,9 +22,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -50,6 +51,9 @@ from cache.tree import Tree
 from cache.writer import Writer, result_of
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 INDEX_ROOM = 1024 * 1024
 """Bytes to evict when the index has no room to grow."""
@@ -417,6 +421,15 @@ class Objects:
     def syncing(self) -> bool:
         """Whether a sync is under way: whoever makes or renames a file now waits for the disk."""
         return self._durability.syncing
+
+    async def patiently(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Do what looks up, makes or changes names, in a thread while that would wait for a sync.
+
+        Else at once: going to a thread takes more time than the work.
+        """
+        if self.syncing:
+            return await trio.to_thread.run_sync(work, *args)
+        return work(*args)
 
     async def sync(self) -> None:
         """Wait until everything that is complete is sealed, and all that is written is safely on disk."""

@@ -119,7 +119,7 @@ class Fetcher:
         return await self._complete(node)
 
     async def _complete(self, node: Node) -> bool:
-        fd = self._objects.open_complete(node)
+        fd = await self._objects.patiently(self._objects.open_complete, node)
         if fd is None or not await self._intact(node, fd):
             return False
         self._objects.touch(node.id)

@@ -268,10 +268,12 @@ class Fill:
                 self._enter(FillState.FILLING)
                 self._say_why(filler)
                 return True
-            state = self._objects.state(self.node)
-            if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
-                await self._finish(fd)
-                return False
+            state = await self._objects.patiently(self._objects.state, self.node)
+            if state.complete:
+                fd = await self._objects.patiently(self._objects.open_complete, self.node)
+                if fd is not None:
+                    await self._finish(fd)
+                    return False
             self._present = state.extents
             self._enter(FillState.FOLLOWING)
             await trio.sleep(pause)
@@ -279,19 +281,12 @@ class Fill:
 
     async def _lease(self) -> Filler | None:
         try:
-            return await self._taken()
+            return await self._objects.patiently(self._objects.fill, self.node)
         except CacheFull:
             # Not even an empty file: others fill the disk as well. One object's room is enough for that.
             if not await self._objects.free(1):
                 raise
             return self._objects.fill(self.node)
-
-    async def _taken(self) -> Filler | None:
-        # It makes a file, for which a sync that is under way makes everybody wait. Else it takes less time
-        # than going to a thread; so do the write and the rename of a small file, which seldom wait.
-        if self._objects.syncing:
-            return await trio.to_thread.run_sync(self._objects.fill, self.node)
-        return self._objects.fill(self.node)
 
     async def _finish(self, fd: int) -> None:
         self._filler = None
@@ -340,7 +335,7 @@ class Fill:
         digest = await self._promise.check(chunks, received)
         if chunks:
             await self._write(filler, 0, chunks, received)
-        return self._complete(filler, digest)
+        return await self._objects.patiently(self._complete, filler, digest)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -504,7 +499,7 @@ class Fill:
         for left in reversed(range(FULL_TRIES)):
             try:
                 if size <= SMALL and not filler.present:
-                    filler.write(at, *chunks)  # all of a small file
+                    await self._objects.patiently(filler.write, at, *chunks)  # all of a small file
                 else:
                     await trio.to_thread.run_sync(filler.write, at, *chunks)
             except CacheFull:

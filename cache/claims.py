@@ -47,13 +47,16 @@ class Claim:
             raise errors.of_os(exc, f"claim room in {folder}") from exc
         self._notes = 0
 
-    def note(self, node: int) -> None:
-        """Note that this process is about to write to, or to remove, the object of a node."""
+    def note(self, nodes: Collection[int]) -> None:
+        """Note that this process is about to write to, or to remove, the objects of nodes."""
+        notes = b"".join(_NOTE.pack(node) for node in nodes)
         try:
-            os.write(self._fd, _NOTE.pack(node))
+            written = os.write(self._fd, notes)
+            if written < len(notes):
+                written += os.write(self._fd, notes[written:])
         except OSError as exc:
             raise errors.of_os(exc, "note whose object is written") from exc
-        self._notes += 1
+        self._notes += len(nodes)
 
     def keep(self, nodes: Collection[int]) -> None:
         """Forget the notes of all but ``nodes``, when that is worth it."""

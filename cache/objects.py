@@ -151,6 +151,14 @@ class Objects:
             return _complete(size)
         return ObjectState(False, Extents() if row is None else self._partial(node, row))
 
+    def known_complete(self, node: Node) -> bool:
+        """Whether this process or the index says so; others may just have completed it as well."""
+        held = self._held.get(node.key)
+        if held is not None and held.state is HeldState.COMPLETE:
+            return True
+        row = rows.get(self._reader, node.id)
+        return row is not None and row.sealed
+
     def open_complete(self, node: Node) -> int | None:
         """Open a complete object for reading: a descriptor that the caller owns, checked; else None.
 
@@ -306,9 +314,13 @@ class Objects:
         if held is None:
             return None
         try:
+            self._space.begun(held)
             fd = open_write(paths.part)
-        except OSError as exc:
-            held.lease.release()
+        except (CacheError, OSError) as exc:
+            self._space.finished(held)
+            held.lease.remove() if held.lease.size == 0 else held.lease.release()
+            if isinstance(exc, CacheError):
+                raise
             raise errors.of_os(exc, f"write {node.name} to the cache") from exc
         with self._lock:
             self._held[node.key] = held

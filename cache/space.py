@@ -86,9 +86,12 @@ class Space:
         self._cache = cache
         self._reader = reader
         self._writer = writer
+        # Whoever has this one writes to a file, which may have to wait for a sync: nobody on the event loop
+        # waits for it. It is taken before the other.
+        self._noting = threading.Lock()
+        self._claim: Claim | None = None  # guarded by _noting
         self._lock = threading.Lock()
-        # All below is guarded by _lock.
-        self._claim: Claim | None = None
+        # All below is guarded by _lock; of _takers also by _noting that it grows.
         self._claimed = 0
         self._allotted = 0
         self._takers: set[Held] = set()
@@ -133,21 +136,25 @@ class Space:
         """Whether anything is being written."""
         return bool(self._takers)
 
-    def allot(self, held: Held, total: int) -> bool:
-        """Let an object take ``total`` bytes of disk in all, if the claim has so much to spare.
+    def begun(self, held: Held) -> None:
+        """Note that an object is going to be filled, before a byte of it is; ends with `finished`. Blocks.
 
         Raises:
             CacheFull, CacheBroken: that cannot be noted.
         """
+        with self._noting:
+            self._made().note([held.node.id])
+            with self._lock:
+                self._takers.add(held)
+
+    def allot(self, held: Held, total: int) -> bool:
+        """Let an object take ``total`` bytes of disk in all, if the claim has so much to spare."""
         with self._lock:
             more = total - held.allotted
             if more <= 0:
                 return True
             if self._claimed - self._allotted < more:
                 return False
-            if held not in self._takers:
-                self._noted(held.node.id)
-                self._takers.add(held)
             held.allotted = total
             self._allotted += more
             return True
@@ -170,22 +177,21 @@ class Space:
                 raise no_room(short, f"{held.node.name} ({size:,} bytes)")
 
     def about_to_remove(self, nodes: list[int]) -> None:
-        """Note whose objects are going to be removed. Raises as `allot` does."""
-        with self._lock:
-            for node in nodes:
-                self._noted(node)
+        """Note whose objects are going to be removed. Raises as `begun` does."""
+        with self._noting:
+            self._made().note(nodes)
 
-    def _noted(self, node: int) -> None:
+    def _made(self) -> Claim:
         if self._claim is None:
             self._claim = Claim(self._cache)
-        self._claim.note(node)
+        return self._claim
 
     def grow(self, wanted: int) -> Future[Short | None]:
         """Claim at least ``wanted`` bytes more; the result is None, or what is missing for that."""
-        with self._lock:
-            if self._claim is None:
-                self._claim = Claim(self._cache)
-            name = self._claim.name
+        name = self.claim_name
+        if not name:
+            with self._noting:
+                name = self._made().name
 
         def work(db: sqlite3.Connection) -> tuple[int, Short | None]:
             occupied, claimed = db.execute(_SUMS).fetchone()
@@ -248,11 +254,14 @@ class Space:
         Raises:
             CacheFull, CacheBroken: it stays claimed until this process ends.
         """
-        with self._lock:
+        with self._noting:
             claim = self._claim
             if claim is None:
                 return
-            claim.keep([held.node.id for held in self._takers])
+            with self._lock:
+                taking = [held.node.id for held in self._takers]
+            claim.keep(taking)
+        with self._lock:
             spare = self._claimed - self._allotted - (STEP if self._takers else 0)
             if spare <= 0:
                 return
@@ -265,7 +274,7 @@ class Space:
 
     def close(self) -> None:
         """Give everything back. Blocks; nothing may be written any more."""
-        with self._lock:
+        with self._noting:
             claim, self._claim = self._claim, None
         if claim is None:
             return

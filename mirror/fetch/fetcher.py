@@ -230,7 +230,8 @@ class Fetcher:
         """Keep a few neighbours on their way; the others wait here, where they cost nothing."""
         while self._window and len(self._fills) < FILLS_AHEAD:
             neighbour = self._window.popleft()
-            if neighbour.id not in self._fills and not self._objects.state(neighbour).complete:
+            # One that another process is sealing is found complete by its fill.
+            if neighbour.id not in self._fills and not self._objects.known_complete(neighbour):
                 self.counters.fetched_ahead += 1
                 self.start(neighbour, Priority.AHEAD)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cache import errors
 from cache.folder import CLAIMS
-from cache.names import alone
+from cache.names import alone, share
 
 _NOTE = struct.Struct("<q")
 _MANY = 4096
@@ -47,13 +47,16 @@ class Claim:
             raise errors.of_os(exc, f"claim room in {folder}") from exc
         self._notes = 0
 
-    def note(self, node: int) -> None:
-        """Note that this process is about to write to, or to remove, the object of a node."""
+    def note(self, nodes: Collection[int]) -> None:
+        """Note that this process is about to write to, or to remove, the objects of nodes."""
+        notes = b"".join(_NOTE.pack(node) for node in nodes)
         try:
-            os.write(self._fd, _NOTE.pack(node))
+            written = os.write(self._fd, notes)
+            if written < len(notes):
+                written += os.write(self._fd, notes[written:])
         except OSError as exc:
             raise errors.of_os(exc, "note whose object is written") from exc
-        self._notes += 1
+        self._notes += len(nodes)
 
     def keep(self, nodes: Collection[int]) -> None:
         """Forget the notes of all but ``nodes``, when that is worth it."""
@@ -90,9 +93,7 @@ class DeadClaim:
     @property
     def nodes(self) -> list[int]:
         """Whose objects it may have written to, each once."""
-        notes = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-        whole = len(notes) // _NOTE.size * _NOTE.size
-        return list({node: None for (node,) in _NOTE.iter_unpack(notes[:whole])})
+        return _notes(self._fd)
 
     def settled(self) -> None:
         """Everything is counted and the row is gone: remove the file."""
@@ -102,6 +103,33 @@ class DeadClaim:
     def close(self) -> None:
         """Leave it for the next."""
         os.close(self._fd)
+
+
+def left_for(cache: Path, node: int) -> list[str]:
+    """Names of the claims of dead processes that may have written to the object of a node, or removed it.
+
+    Those that another process settles at this moment are not among them.
+    """
+    names = []
+    folder = cache / CLAIMS
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            # The lock comes last, for no longer than it takes: who wants to settle would leave a claim out.
+            if node in _notes(fd) and share(fd):
+                names.append(path.name)
+        finally:
+            os.close(fd)
+    return names
+
+
+def _notes(fd: int) -> list[int]:
+    notes = os.pread(fd, os.fstat(fd).st_size, 0)
+    whole = len(notes) // _NOTE.size * _NOTE.size
+    return list({node: None for (node,) in _NOTE.iter_unpack(notes[:whole])})
 
 
 def dead(cache: Path) -> Iterator[DeadClaim]:

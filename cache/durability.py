@@ -307,7 +307,7 @@ class Durability:
     def _payer(self) -> Payer:
         with suppress(CacheError):  # what it was before is as good
             self._capacity = self._space.room().capacity
-        return Payer(self._space.claim_name, self._capacity)
+        return Payer((self._space.claim_name,), self._capacity)
 
     def _reopened(self, held: Held) -> bool:
         """Make sure of a descriptor, where the lease ended early; False: the object is gone since."""

@@ -22,9 +22,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -52,6 +53,9 @@ from cache.tree import Tree
 from cache.writer import Writer, result_of
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 INDEX_ROOM = 1024 * 1024
 """Bytes to evict when the index has no room to grow."""
@@ -155,6 +159,14 @@ class Objects:
     def digests(self, node: Node) -> list[Digest]:
         """Digests that are known of all bytes of a version that is complete and safe on disk."""
         return [Digest.parse(text) for text in rows.digests(self._reader, node.id)]
+
+    def known_complete(self, node: Node) -> bool:
+        """Whether this process or the index says so; others may just have completed it as well."""
+        held = self._held.get(node.key)
+        if held is not None and held.state is HeldState.COMPLETE:
+            return True
+        row = rows.get(self._reader, node.id)
+        return row is not None and row.sealed
 
     def open_complete(self, node: Node) -> int | None:
         """Open a complete object for reading: a descriptor that the caller owns, checked; else None.
@@ -311,9 +323,13 @@ class Objects:
         if held is None:
             return None
         try:
+            self._space.begun(held)
             fd = open_write(paths.part)
-        except OSError as exc:
-            held.lease.release()
+        except (CacheError, OSError) as exc:
+            self._space.finished(held)
+            held.lease.remove() if held.lease.size == 0 else held.lease.release()
+            if isinstance(exc, CacheError):
+                raise
             raise errors.of_os(exc, f"write {node.name} to the cache") from exc
         with self._lock:
             self._held[node.key] = held
@@ -427,6 +443,12 @@ class Objects:
         """Whether a sync is under way: whoever makes or renames a file now waits for the disk."""
         return self._durability.syncing
 
+    async def patiently(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Do what looks up, makes or changes names: in a thread while it would wait for a sync, else at once."""
+        if self.syncing:
+            return await trio.to_thread.run_sync(work, *args)
+        return work(*args)
+
     async def sync(self) -> None:
         """Wait until everything that is complete is sealed, and all that is written is safely on disk."""
         await result_of(self._durability.flush())
@@ -503,7 +525,9 @@ class Objects:
                 found = Sealed(
                     node.id, status.st_ino, status.st_size, occupied, crc=seen.crc, digest=seen.digest
                 )
-                self._writer.submit(lambda db: rows.put_sealed(db, [found], Payer()))
+                self._writer.submit(
+                    lambda db: rows.put_sealed(db, [found], Payer(self._space.payers(node.id)))
+                )
                 return _Verdict.GOOD
             # Nobody holds it now; whoever did had written the row before letting go.
             row = rows.get(self._reader, node.id)

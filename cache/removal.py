@@ -175,8 +175,7 @@ class Removal:
             elif row is not None:
                 there = final or os.fstat(lease.fd)
                 occupied = there.st_blocks * 512 + space.BLOCK
-                sql = "UPDATE objects SET occupied = ? WHERE node = ?"
-                self._writer.submit(lambda db: db.execute(sql, (occupied, node.id))).result()
+                self._writer.submit(lambda db: self._recount(db, node.id, occupied)).result()
                 if not part:
                     unlink(paths.part)
             else:
@@ -187,6 +186,12 @@ class Removal:
                 unlink(paths.part)
         finally:
             lease.release()
+
+    def _recount(self, db: sqlite3.Connection, node: int, occupied: int) -> None:
+        known = db.execute("SELECT occupied FROM objects WHERE node = ?", (node,)).fetchone()
+        if known is not None:
+            db.execute("UPDATE objects SET occupied = ? WHERE node = ?", (occupied, node))
+            space.pay(db, self._space.payers(node), occupied - known[0])
 
 
 def _nobody_has(final: str, stack: ExitStack) -> bool:

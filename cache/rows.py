@@ -68,7 +68,7 @@ class ObjectRow:
 class Payer:
     """Who has claimed the room that objects take, and how much there is for all of them."""
 
-    claim: str = ""
+    claims: tuple[str, ...] = ()
     capacity: int = 0
     """Bytes."""
 
@@ -187,7 +187,7 @@ def _put(
     known = db.execute("SELECT occupied FROM objects WHERE node = ?", (node,)).fetchone()
     if known is not None:
         db.execute(_UPDATE, row)
-        return space.pay(db, payer.claim, occupied - known[0])
+        return space.pay(db, payer.claims, occupied - known[0])
     (clock,) = db.execute("SELECT clock FROM space").fetchone()
     queue = _begins_in(db, node, occupied, payer.capacity, clock, wanted=arrival.wanted)
     if arrival.opened:
@@ -196,7 +196,7 @@ def _put(
     row |= {"now": time.time(), "queue": queue.value, "clock": clock}
     db.execute(_INSERT, row)
     db.execute("DELETE FROM ghosts WHERE node = ?", (node,))
-    return space.pay(db, payer.claim, occupied)
+    return space.pay(db, payer.claims, occupied)
 
 
 def _begins_in(

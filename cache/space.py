@@ -10,7 +10,8 @@ A claim is taken in steps (`STEP`), and the fills of a process draw from it with
     row of claims  =  allotted to fills, and not yet counted in the rows of their objects  +  spare
 
 Rows of objects grow at checkpoints and at sealing, and the claim shrinks by as much in the same
-transaction. What a dead process had claimed is counted by whoever comes next (`settle_the_dead`).
+transaction. What a dead process had claimed is counted by whoever comes next (`settle_the_dead`); an object
+of its that is found before is paid for by its claim (`payers`), or it would be counted twice until then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from pathlib import Path
 import trio
 
 from cache import claims, errors
-from cache.claims import Claim
+from cache.claims import Claim, DeadClaim
 from cache.errors import CacheError, CacheFull
 from cache.held import Held
 from cache.index import Reader, Row
@@ -85,12 +86,16 @@ class Space:
         self._cache = cache
         self._reader = reader
         self._writer = writer
+        # Whoever has this one writes to a file, which may have to wait for a sync: nobody on the event loop
+        # waits for it. It is taken before the other.
+        self._noting = threading.Lock()
+        self._claim: Claim | None = None  # guarded by _noting
         self._lock = threading.Lock()
-        # All below is guarded by _lock.
-        self._claim: Claim | None = None
+        # All below is guarded by _lock; of _takers also by _noting that it grows.
         self._claimed = 0
         self._allotted = 0
         self._takers: set[Held] = set()
+        self._settling: list[DeadClaim] = []
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -131,21 +136,25 @@ class Space:
         """Whether anything is being written."""
         return bool(self._takers)
 
-    def allot(self, held: Held, total: int) -> bool:
-        """Let an object take ``total`` bytes of disk in all, if the claim has so much to spare.
+    def begun(self, held: Held) -> None:
+        """Note that an object is going to be filled, before a byte of it is; ends with `finished`. Blocks.
 
         Raises:
             CacheFull, CacheBroken: that cannot be noted.
         """
+        with self._noting:
+            self._made().note([held.node.id])
+            with self._lock:
+                self._takers.add(held)
+
+    def allot(self, held: Held, total: int) -> bool:
+        """Let an object take ``total`` bytes of disk in all, if the claim has so much to spare."""
         with self._lock:
             more = total - held.allotted
             if more <= 0:
                 return True
             if self._claimed - self._allotted < more:
                 return False
-            if held not in self._takers:
-                self._noted(held.node.id)
-                self._takers.add(held)
             held.allotted = total
             self._allotted += more
             return True
@@ -172,22 +181,21 @@ class Space:
             total = footprint(size)  # what is needed, where there is no room for a step of it
 
     def about_to_remove(self, nodes: list[int]) -> None:
-        """Note whose objects are going to be removed. Raises as `allot` does."""
-        with self._lock:
-            for node in nodes:
-                self._noted(node)
+        """Note whose objects are going to be removed. Raises as `begun` does."""
+        with self._noting:
+            self._made().note(nodes)
 
-    def _noted(self, node: int) -> None:
+    def _made(self) -> Claim:
         if self._claim is None:
             self._claim = Claim(self._cache)
-        self._claim.note(node)
+        return self._claim
 
     def grow(self, wanted: int) -> Future[Short | None]:
         """Claim at least ``wanted`` bytes more; the result is None, or what is missing for that."""
-        with self._lock:
-            if self._claim is None:
-                self._claim = Claim(self._cache)
-            name = self._claim.name
+        name = self.claim_name
+        if not name:
+            with self._noting:
+                name = self._made().name
 
         def work(db: sqlite3.Connection) -> tuple[int, Short | None]:
             occupied, claimed = db.execute(_SUMS).fetchone()
@@ -250,11 +258,14 @@ class Space:
         Raises:
             CacheFull, CacheBroken: it stays claimed until this process ends.
         """
-        with self._lock:
+        with self._noting:
             claim = self._claim
             if claim is None:
                 return
-            claim.keep([held.node.id for held in self._takers])
+            with self._lock:
+                taking = [held.node.id for held in self._takers]
+            claim.keep(taking)
+        with self._lock:
             spare = self._claimed - self._allotted - (STEP if self._takers else 0)
             if spare <= 0:
                 return
@@ -267,7 +278,7 @@ class Space:
 
     def close(self) -> None:
         """Give everything back. Blocks; nothing may be written any more."""
-        with self._lock:
+        with self._noting:
             claim, self._claim = self._claim, None
         if claim is None:
             return
@@ -291,29 +302,46 @@ class Space:
         """
         count = 0
         for claim in claims.dead(self._cache):
+            with self._lock:
+                self._settling.append(claim)
             try:
                 for node in claim.nodes:
                     settle(node)
                 self._forget_claim(claim.name)
             except CacheError as exc:
                 log.warning("the claim of a process that died stays for now: %s", exc)
+                self._has_settled(claim)
                 claim.close()
             else:
+                self._has_settled(claim)
                 claim.settled()
                 count += 1
         return count
 
+    def _has_settled(self, claim: DeadClaim) -> None:
+        with self._lock:
+            self._settling.remove(claim)
 
-def pay(db: sqlite3.Connection, name: str, change: int) -> int:
-    """Within a transaction: let a claim pay for ``change`` bytes that objects take more now.
+    def payers(self, node: int) -> tuple[str, ...]:
+        """Claims of dead processes, which pay for what is found of a node's object. Looks at files."""
+        with self._lock:
+            settling = [claim.name for claim in self._settling if node in claim.nodes]
+        return *settling, *claims.left_for(self._cache, node)
 
-    Returns what it could pay; the claim of nobody (``""``) pays nothing.
+
+def pay(db: sqlite3.Connection, names: Iterable[str], change: int) -> int:
+    """Within a transaction: let claims pay, in turn, for ``change`` bytes that objects take more now.
+
+    Returns what they could pay; a claim that is not there pays nothing.
     """
-    row = db.execute("SELECT bytes FROM claims WHERE name = ?", (name,)).fetchone()
-    paid = 0 if row is None else min(change, row[0])
-    if paid:
-        db.execute("UPDATE claims SET bytes = bytes - ? WHERE name = ?", (paid, name))
-    return paid
+    left = change
+    for name in names:
+        row = db.execute("SELECT bytes FROM claims WHERE name = ?", (name,)).fetchone()
+        paid = 0 if row is None else min(left, row[0])
+        if paid:
+            db.execute("UPDATE claims SET bytes = bytes - ? WHERE name = ?", (paid, name))
+            left -= paid
+    return change - left
 
 
 def credit(db: sqlite3.Connection, name: str, bytes_: int) -> None:

@@ -108,7 +108,7 @@ class FileSystem:
             return
         if self._waits_for(file):
             try:
-                await self._fetcher.whole(file)
+                await self._fetcher.start(file, Priority.DEMAND).whole(Priority.DEMAND)
             except NoSpace:
                 return  # reads are served past the cache
         elif self._fetcher.fetches_whole(file):

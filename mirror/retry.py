@@ -60,6 +60,11 @@ class Attempts:
         self._failures = 0
         self._since = trio.current_time()
 
+    def asks(self) -> None:
+        """The origin is asked for bytes from now on: before, it was not its turn to make progress."""
+        if not self._failures:
+            self._since = trio.current_time()
+
     def progressed(self) -> None:
         """Bytes arrived: what failed before does not count any more."""
         if self._failures:

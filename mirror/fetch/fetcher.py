@@ -139,7 +139,7 @@ class Fetcher:
         return await self._complete(node)
 
     async def _complete(self, node: Node) -> bool:
-        fd = self._objects.open_complete(node)
+        fd = await self._objects.patiently(self._objects.open_complete, node)
         if fd is None or not await self._intact(node, fd):
             return False
         self._objects.touch(node.id)
@@ -278,7 +278,8 @@ class Fetcher:
         most = self.pace.ahead(self._spare)
         while self._window and len(self._fills) < most:
             neighbour = self._window.popleft()
-            if neighbour.id not in self._fills and not self._objects.state(neighbour).complete:
+            # One that another process is sealing is found complete by its fill.
+            if neighbour.id not in self._fills and not self._objects.known_complete(neighbour):
                 self.counters.fetched_ahead += 1
                 self.start(neighbour, Priority.AHEAD)
 

@@ -283,10 +283,12 @@ class Fill:
                 self._enter(FillState.FILLING)
                 self._say_why(filler)
                 return True
-            state = self._objects.state(self.node)
-            if state.complete and (fd := self._objects.open_complete(self.node)) is not None:
-                await self._finish(fd)
-                return False
+            state = await self._objects.patiently(self._objects.state, self.node)
+            if state.complete:
+                fd = await self._objects.patiently(self._objects.open_complete, self.node)
+                if fd is not None:
+                    await self._finish(fd)
+                    return False
             self._present = state.extents
             self.followed = True
             self._enter(FillState.FOLLOWING)
@@ -324,6 +326,7 @@ class Fill:
         while self._size:
             try:
                 async with self._slots.hold(lambda: self.priority):
+                    attempts.asks()
                     asked_at = trio.current_time()
                     async with self._remote.open_part(self._path, validator=self._validator) as body:
                         self._pace.answered(trio.current_time() - asked_at)
@@ -341,7 +344,7 @@ class Fill:
         digest = await self._promise.check(chunks, received)
         if chunks:
             await storing.write(self._objects, filler, 0, chunks, received)
-        return self._complete(filler, digest)
+        return await self._objects.patiently(self._complete, filler, digest)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -424,6 +427,7 @@ class Fill:
                 while part.at < part.stop:
                     try:
                         async with self._slots.hold(lambda: self.priority):
+                            part.attempts.asks()
                             await self._request(part)
                     except Transient as exc:
                         if part.original is not None:

@@ -27,9 +27,7 @@ async def begin(objects: Objects, node: Node) -> Filler | None:
         CacheBroken: the disk or the index failed.
     """
     try:
-        if objects.syncing:
-            return await trio.to_thread.run_sync(objects.fill, node)
-        return objects.fill(node)
+        return await objects.patiently(objects.fill, node)
     except CacheFull:
         # Not even an empty file: others fill the disk as well. One object's room is enough for that.
         if not await objects.free(1):
@@ -48,7 +46,7 @@ async def write(objects: Objects, filler: Filler, at: int, chunks: list[Chunk], 
     for left in reversed(range(FULL_TRIES)):
         try:
             if size <= SMALL and not filler.present:
-                filler.write(at, *chunks)  # all of a small file
+                await objects.patiently(filler.write, at, *chunks)  # all of a small file
             else:
                 await trio.to_thread.run_sync(filler.write, at, *chunks)
         except CacheFull:

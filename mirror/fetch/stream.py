@@ -246,6 +246,7 @@ class Stream:
             try:
                 await self._until(self._has_room)
                 async with self._slots.hold(lambda: Priority.DEMAND):
+                    attempts.asks()
                     await self._request(attempts)
             except Transient as exc:
                 if self.file.single and self.file.answered:
@@ -276,6 +277,7 @@ class Stream:
                     self._trim()
                     self._wake()
                     await self._until(self._has_room)
+                    attempts.asks()  # the readers' time is not the origin's
             if file.node.size not in (None, at):
                 raise VersionChanged(
                     f"{file.path} has changed at the origin: {at} bytes, not {file.node.size}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from cache import Node
 from cache.limits import Amount, Limits
 from mirror.engine import Engine, open_engine
 from mirror.fetch import Priority
+from mirror.limits import raise_descriptor_limit
+from mirror.worker.main import SWITCH_SECONDS
 from tests.bench.measure import OURS, REFERENCE, Result, Row
 from tests.bench.stand import Stand
 from tests.support.data import MiB, noise
@@ -49,6 +52,8 @@ def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:
     """Measure the row, if it is wanted."""
     if STEP.key not in wanted:
         return
+    raise_descriptor_limit()  # both as in a worker
+    sys.setswitchinterval(SWITCH_SECONDS)
     origin = stand.folder / "loop-origin"
     _origin(origin)
     with nginx(origin, autoindex="json") as server:

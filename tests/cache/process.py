@@ -77,12 +77,14 @@ async def claims(cache: Cache) -> None:
 
 
 async def slowly(cache: Cache) -> None:
-    """Fetch a file in many steps, each safe before the next."""
+    """Fetch a file in many steps, each safe before the next; half-way, wait to be told to go on."""
     (node,) = await files(cache, file("a", SIZE))
     filler = fill(cache, node)
     for start in range(0, SIZE, 1000):
         write(filler, start, start + 1000)
         await cache.objects.sync()
+        if start == SIZE // 2000 * 1000:
+            await told()
     os.close(filler.complete())
 
 

@@ -104,13 +104,15 @@ async def test_a_reader_of_what_another_process_writes_gets_right_bytes_only(hom
             (node,) = await files(cache, file("a", SIZE))
             right = content(node.id, 0, SIZE)
             writer.go()
-            seen = set()
+            seen: set[int] = set()
             while not (state := cache.objects.state(node)).complete:
                 for start, stop in state.extents:
                     assert cache.objects.read_partial(node, start, stop - start) == right[start:stop]
+                    if not seen:
+                        writer.go()  # it waits half-way, so that it is seen to grow
                     seen.add(stop)
                 await trio.lowlevel.checkpoint()
             assert read_all(cache.objects.open_complete(node)) == right
-            assert seen, "it was seen to grow"
+            assert seen
         writer.process.wait()
         assert writer.process.returncode == 0

@@ -80,8 +80,6 @@ class Lockstep(RuleBasedStateMachine):
         self.unsealed: list[set[int]] = [set(), set()]  # complete in one process, and not sealed yet
         self.next_handle = 0
         self.concurrent = False
-        self.unsettled = False
-        """A process died, and its claim may stand."""
         for path in ("a", "plain", "d/e"):
             self.reference.put(path, 20 * KIB, validator=path != PLAIN)
         self._sync_files()
@@ -111,7 +109,6 @@ class Lockstep(RuleBasedStateMachine):
         return slot, child
 
     def _died(self, slot: int) -> None:
-        self.unsettled = True
         done["deaths"] += 1
         self.reference.heard_by_the_dead()
         self._gone(slot)
@@ -183,13 +180,8 @@ class Lockstep(RuleBasedStateMachine):
         assert not answer.wrong, answer.wrong
         total = answer.occupied + answer.claimed
         if self.ceiling is not None and self.cap is not None:
-            # While one process opens what a dead one has left, the other settles its claim: for a moment
-            # both are counted, which errs to the safe side. What is on the disk shows below.
-            assert total <= self.ceiling or (self.concurrent and self.unsettled), (
-                f"{total} bytes are taken, and {self.ceiling} may be"
-            )
+            assert total <= self.ceiling, f"{total} bytes are taken, and {self.ceiling} may be"
             if not self.concurrent:  # what the other one says may be of a moment before
-                self.unsettled = self.unsettled and not all(self.children)
                 self.ceiling = max(self.cap, total)
         on_disk = self._check_disk()
         if not self.concurrent:

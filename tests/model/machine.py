@@ -411,7 +411,7 @@ class MirrorMachine(Lockstep):
             if other is not None:
                 # It learns of that when it seals, within a quarter of a second: here, when it is told to.
                 self.sync(slot=1 - self._child(slot)[0])
-            if node not in answer.filling and not any(self.children[1:]):
+            if answer.value and not any(self.children[1:]):
                 assert node not in answer.complete, "what was dropped is gone"
 
     @step(path=paths)

@@ -221,9 +221,12 @@ class System:
     async def free(self, size: int) -> int:
         return await self.cache.objects.free(size)
 
-    async def drop(self, node: int) -> None:
+    async def drop(self, node: int) -> bool:
+        """Whether nothing was being fetched: else it may be there again at once."""
+        alone = not self.fetcher.running
         self.mounted.forget(node)
         await self.cache.objects.drop(self.fs.namespace.node(node))
+        return alone
 
     async def pin(self, pattern: str) -> None:
         await self.cache.pins.add(self.fs.root.id, [pattern])

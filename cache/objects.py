@@ -444,7 +444,7 @@ class Objects:
         return self._durability.syncing
 
     async def patiently(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Do what looks up, makes or changes names: in a thread while it would wait for a sync, else at once."""
+        """Do what looks up, makes or changes names: in a thread while that waits for a sync, else at once."""
         if self.syncing:
             return await trio.to_thread.run_sync(work, *args)
         return work(*args)

@@ -37,7 +37,7 @@ from mirror.fuse import Adapter
 from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
-from mirror.limits import raise_descriptor_limit
+from mirror.steady import keep_steps_short
 from mirror.verify import scrub
 from mirror.worker.housekeeping import PinnedFiles, keep_house, say_served
 from mirror.worker.kernel import Kernel
@@ -52,8 +52,6 @@ LATE = 3600.0
 """Seconds the kernel may keep a name at least, unless it is told otherwise (`mirror.worker.watch`)."""
 LATEST = 1e6
 """Seconds it may keep one at most: an endless TTL, in numbers the kernel can count with."""
-SWITCH_SECONDS = 0.001
-"""How long the event loop waits for a thread that computes, at most; Python's own limit is 5 ms."""
 
 
 def main() -> None:
@@ -63,8 +61,7 @@ def main() -> None:
         parser.add_argument(f"--{name}-fd", type=int, required=True)
     arguments = parser.parse_args()
     drop_all()
-    raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    keep_steps_short()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,

@@ -437,6 +437,8 @@ class Objects:
         """
         await self.sync()
         await trio.to_thread.run_sync(self._drop, node)
+        if self.held(node) is not None:
+            await self.sync()  # completed meanwhile, it would pass for complete until it was to be sealed
 
     @property
     def syncing(self) -> bool:

@@ -28,8 +28,8 @@ from mirror.budget import Budget, apply_limits
 from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
 from mirror.fetch import Priority
-from mirror.limits import raise_descriptor_limit, run_for_long
 from mirror.selection import read_patterns, walk
+from mirror.steady import keep_steps_short
 from mirror.traffic import Traffic
 
 REPORT_INTERVAL = 0.1
@@ -111,8 +111,7 @@ async def warm(
             stopped answering in the middle.
         cache.CacheError: the cache cannot be used.
     """
-    raise_descriptor_limit()
-    run_for_long()
+    keep_steps_short()
     wanted = read_patterns(patterns)
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:

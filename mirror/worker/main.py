@@ -38,7 +38,7 @@ from mirror.http.throttle import PROCESS
 from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
-from mirror.limits import raise_descriptor_limit, run_for_long
+from mirror.steady import keep_steps_short
 from mirror.traffic import Traffic
 from mirror.verify import scrub
 from mirror.worker.hearing import Hearing
@@ -64,8 +64,7 @@ def main() -> None:
         parser.add_argument(f"--{name}-fd", type=int, required=True)
     arguments = parser.parse_args()
     drop_all()
-    raise_descriptor_limit()
-    run_for_long()
+    keep_steps_short()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,

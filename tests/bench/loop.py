@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,8 +25,7 @@ from cache import Node
 from cache.limits import Amount, Limits
 from mirror.engine import Engine, open_engine
 from mirror.fetch import Priority
-from mirror.limits import raise_descriptor_limit
-from mirror.worker.main import SWITCH_SECONDS
+from mirror.steady import keep_steps_short
 from tests.bench.measure import OURS, REFERENCE, Result, Row
 from tests.bench.stand import Stand
 from tests.support.data import MiB, noise
@@ -52,8 +50,7 @@ def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:
     """Measure the row, if it is wanted."""
     if STEP.key not in wanted:
         return
-    raise_descriptor_limit()  # both as in a worker
-    sys.setswitchinterval(SWITCH_SECONDS)
+    keep_steps_short()
     origin = stand.folder / "loop-origin"
     _origin(origin)
     with nginx(origin, autoindex="json") as server:

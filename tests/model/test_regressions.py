@@ -116,3 +116,19 @@ def test_what_is_being_fetched_stays_when_it_is_dropped(state: MirrorMachine) ->
     state.read_all()
     for which in range(6):
         state.drop(which)
+
+
+def test_what_is_completed_while_it_is_dropped_does_not_pass_for_complete(state: MirrorMachine) -> None:
+    """Its file was gone, and it was called complete until it was to be sealed, one time in eight."""
+    for _ in range(20):
+        state.origin_puts("d/e", 20 * KIB)
+        state.look_up("d/e")
+        node = max(state.reference.nodes)
+        state.origin_stalls(budget=1)
+        state.open_and_read("d/e", 4095, 1)
+        state.origin_stalls(budget=17 * KIB)
+        state.look_up("a")
+        which = sorted(state.reference.nodes).index(node)
+        state.drop(which)
+        state.hold(which)
+        state.origin_is_well()

@@ -133,8 +133,12 @@ class Space:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is being written."""
-        return bool(self._takers)
+        """Whether anything is being written, or has room to be."""
+        with self._lock:
+            return self._writing()
+
+    def _writing(self) -> bool:
+        return any(held.allotted > held.counted for held in self._takers)
 
     def begun(self, held: Held) -> None:
         """Note that an object is going to be filled, before a byte of it is; ends with `finished`. Blocks.
@@ -266,7 +270,7 @@ class Space:
                 taking = [held.node.id for held in self._takers]
             claim.keep(taking)
         with self._lock:
-            spare = self._claimed - self._allotted - (STEP if self._takers else 0)
+            spare = self._claimed - self._allotted - (STEP if self._writing() else 0)
             if spare <= 0:
                 return
             self._claimed -= spare  # at once: nobody may draw from it any more

@@ -139,7 +139,10 @@ class Fetcher:
         return await self._complete(node)
 
     async def _complete(self, node: Node) -> bool:
-        fd = await self._objects.patiently(self._objects.open_complete, node)
+        if self._objects.held(node) is not None:
+            fd = self._objects.open_complete(node)  # completed a moment ago: the kernel knows the name
+        else:
+            fd = await self._objects.patiently(self._objects.open_complete, node)
         if fd is None or not await self._intact(node, fd):
             return False
         self._objects.touch(node.id)

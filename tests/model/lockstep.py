@@ -142,8 +142,17 @@ class Lockstep(RuleBasedStateMachine):
         return Ask(name, args, reference.now, self.origin, self.later)
 
     def _end(
-        self, slot: int, child: Child, name: str, *, evicts: bool = False, loses: frozenset[int] = frozenset()
+        self,
+        slot: int,
+        child: Child,
+        name: str,
+        *,
+        evicts: bool = False,
+        loses: frozenset[int] = frozenset(),
+        had: set[int] | None = None,
     ) -> Answer | None:
+        """``had``: what was complete when it began, where another process was asked at the same time."""
+        had = self._complete(slot) if had is None else had
         self._apply_later()
         answer = child.hear()
         if answer is None:
@@ -158,7 +167,7 @@ class Lockstep(RuleBasedStateMachine):
             for known in (*PATHS, "d"):
                 if known == path if kind == "stat" else known.rpartition("/")[0] == path:
                     self.reference.told(known)
-        lost = self._complete(slot) - answer.complete - loses
+        lost = had - answer.complete - loses
         if self.cap is None and not evicts:
             assert not lost, f"{lost} are not complete any more, and nothing is evicted without a limit"
         kept = lost & self._pinned() & self.last.current & answer.current

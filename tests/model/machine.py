@@ -322,7 +322,11 @@ class MirrorMachine(Lockstep):
                     child.tell(self._begin(name, args))
             # For both it is one step, which began with the first of them; what one was told, both know.
             self.reference.step -= max(0, len(asked) - 1)
-            answers = {slot: self._end(slot, child, name) for slot, (child, _) in asked.items()}
+            # What one has sealed meanwhile the other, who answered before, need not know.
+            had = {slot: self._complete(slot) for slot in asked}
+            answers = {
+                slot: self._end(slot, child, name, had=had[slot]) for slot, (child, _) in asked.items()
+            }
             for slot, answer in answers.items():
                 if answer is not None and name == "open":
                     shown[slot] = self._opened(wanted[slot], answer)

@@ -132,3 +132,19 @@ def test_what_is_completed_while_it_is_dropped_does_not_pass_for_complete(state:
         state.drop(which)
         state.hold(which)
         state.origin_is_well()
+
+
+def test_what_one_process_seals_the_other_may_not_know_yet(state: MirrorMachine) -> None:
+    """No defect of the mirror: who answered later was held against what the other had sealed after that."""
+    state.begin(cap=100 * KIB, full=True)
+    state.pin("d/f")
+    state.open_and_read("d/e", 16 * KIB, 10)
+    state.origin_ignores_ranges()
+    state.origin_puts("b", 20 * KIB, sneaky=True, after=1)
+    state.origin_breaks_bodies(every=3000)
+    state.two_at_once("d/f", "plain")
+    state.limit(None)
+    state.open_and_read("plain", 16 * KIB, 5000)
+    state.origin_breaks_bodies(every=1500)
+    state.limit(150 * KIB)
+    state.two_at_once("b", "d/f")

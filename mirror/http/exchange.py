@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import httpx
+import trio
 
-from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError
+from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError, Stalled
 from mirror.http.auth import Auth, Headers
 from mirror.http.connection import PUBLIC, PUBLIC_ONLY, Asked, Origin
 from mirror.http.failures import translated
@@ -153,6 +154,7 @@ class Exchanger:
         if body:
             headers = [*headers, (b"Content-Length", str(len(body)).encode("ascii"))]
         where = Place(self._url, path)
+        began = trio.current_time()
         hops = 0
         own = True
         redirects: list[httpx.Headers] = []
@@ -196,6 +198,8 @@ class Exchanger:
             hops += 1
             if hops > MAX_HOPS:
                 raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")
+            if trio.current_time() - began >= self.deadline:
+                raise Stalled(f"{where}: redirected {hops} times in {self.deadline:g} s, and no answer")
             where = Place(url)
             own = Origin.of(url) == self._origin
             gate = self.client.gates.of(Origin.of(url))

@@ -28,11 +28,16 @@ DIGESTS = {hashlib.sha256(body).hexdigest(): name for name, body in digests()}
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[tuple[Hostile, Mount, int]]:
-    """A mount of a server on which every misbehaviour has a folder, and the worker's memory at first."""
+    """A mount of a server on which every misbehaviour has a folder, and the worker's normal memory.
+
+    That is what it takes once it has fetched some files from an origin that is well.
+    """
     with hostile(Ward().routes) as server:
         args = ["--deadline", str(DEADLINE), "--ttl", "0"]
         with mounted(server.url, args=args) as mount:
-            list(mount.path.iterdir())
+            for name in (f"normal-{number}" for number in range(8)):
+                server.routes |= well(f"/{name}/")
+                assert read(mount.path / name / "f") == "right"
             yield server, mount, memory(mount.worker_pid, "VmRSS")
 
 

@@ -250,10 +250,12 @@ async def test_a_link_to_a_folder_is_followed_once(tree: Path) -> None:
         await remote.list("sub/loop")
 
 
-async def test_special_files_are_left_out_and_never_waited_for(tree: Path) -> None:
+async def test_special_files_are_left_out_and_never_waited_for(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tree / "pipe")
     with socket.socket(socket.AF_UNIX) as sock:
-        os.chdir(tree)
+        monkeypatch.chdir(tree)
         sock.bind("sock")
         remote = remote_of(tree)
         assert set(await names(remote)) == {"a.bin", "sub"}

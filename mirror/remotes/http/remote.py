@@ -17,6 +17,7 @@ from typing import TypeAlias
 import httpx
 import trio
 
+from mirror import heap
 from mirror.errors import IsAFolder, NotAFolder, NotFound, ProtocolError, Transient
 from mirror.http import answers
 from mirror.http.auth import Auth, Headers
@@ -96,7 +97,13 @@ class HttpRemote:
             content_type = response.headers.get("content-type", "")
             seen = answers.strong_etag(response.headers)
         parse = partial(_parsed, page, content_type, str(answer.where.url))
-        entries, why = parse() if len(page) < BIG_PAGE else await trio.to_thread.run_sync(parse)
+        if len(page) < BIG_PAGE:
+            entries, why = parse()
+        else:
+            # Before it takes more, and after: what was used for something else is of no use here.
+            await trio.to_thread.run_sync(heap.give_back)
+            entries, why = await trio.to_thread.run_sync(parse)
+            await trio.to_thread.run_sync(heap.give_back)
         if entries is None:
             del page, parse  # as there
             raise ProtocolError(f"{answer.where}: the answer is no listing of a folder: {why}")

@@ -447,12 +447,10 @@ class Objects:
 
     async def patiently(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Do what looks up, makes or changes names: in a thread while that waits for a sync, else at once."""
-        if self.syncing:
-            return await trio.to_thread.run_sync(work, *args)
-        return work(*args)
+        return await trio.to_thread.run_sync(work, *args) if self.syncing else work(*args)
 
     async def sync(self) -> None:
-        """Wait until everything that is complete is sealed, and all that is written is safely on disk."""
+        """Wait until all that is complete is sealed, and all that is written is safely on disk."""
         await result_of(self._durability.flush())
 
     def settle_the_dead(self) -> int:

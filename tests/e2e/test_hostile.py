@@ -13,7 +13,17 @@ import pytest
 
 from tests.support import readers
 from tests.support.hostile import Behaviour, Hostile, hostile
-from tests.support.misbehaviours import ALL, DEADLINE, LATER, Ward, digests, folder_of, html_page, well
+from tests.support.misbehaviours import (
+    ALL,
+    DEADLINE,
+    HEALTHY,
+    LATER,
+    Ward,
+    digests,
+    folder_of,
+    html_page,
+    well,
+)
 from tests.support.mounts import Mount, mounted
 from tests.support.waiting import eventually
 
@@ -35,8 +45,7 @@ def stage() -> Iterator[tuple[Hostile, Mount, int]]:
     with hostile(Ward().routes) as server:
         args = ["--deadline", str(DEADLINE), "--ttl", "0"]
         with mounted(server.url, args=args) as mount:
-            for name in (f"normal-{number}" for number in range(8)):
-                server.routes |= well(f"/{name}/")
+            for name in HEALTHY:
                 assert read(mount.path / name / "f") == "right"
             yield server, mount, memory(mount.worker_pid, "VmRSS")
 

@@ -394,6 +394,10 @@ REDIRECTS: dict[str, Misbehaviour] = {
 ALL: dict[str, Misbehaviour] = {**BODIES, **VERSIONS, **ERRORS, **LISTINGS, **REDIRECTS}
 
 
+HEALTHY = tuple(f"healthy-{number}" for number in range(8))
+"""Folders that stay well."""
+
+
 @dataclass
 class Ward:
     """All of them on one server: the folder of each is well until it is made ill."""
@@ -401,7 +405,7 @@ class Ward:
     routes: dict[str, Behaviour] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = ["deep", *map(folder_of, ALL)]
+        names = ["deep", *HEALTHY, *map(folder_of, ALL)]
         self.routes["/"] = listing(*(entry(name, kind="directory") for name in names))
         for name in names:
             self.routes |= well(f"/{name}/")

@@ -98,13 +98,15 @@ class Removal:
             if not chosen:
                 return []
             # Noted first: what is freed goes to the claim of this process, which then exists.
-            self._note([node.id for node, _ in chosen])
+            ids = [node.id for node, _ in chosen]
+            self._note(ids)
+            stack.callback(self._space.removed, ids)
             try:
-                removed = self._forget([node.id for node, _ in chosen], ghosts=ghosts)
+                removed = self._forget(ids, ghosts=ghosts)
             except CacheFull:
                 for _, paths in chosen:
                     unlink(paths.final)
-                removed = self._forget([node.id for node, _ in chosen], ghosts=ghosts)
+                removed = self._forget(ids, ghosts=ghosts)
             for _, paths in chosen:
                 unlink(paths.final)
                 unlink(paths.part)
@@ -170,8 +172,11 @@ class Removal:
                 unlink(paths.part)  # bytes that no row names
             elif row is not None and final is None and not part:
                 self._space.about_to_remove([node.id])
-                self._forget([node.id], ghosts=False)
-                unlink(paths.part)
+                try:
+                    self._forget([node.id], ghosts=False)
+                    unlink(paths.part)
+                finally:
+                    self._space.removed([node.id])
             elif row is not None:
                 there = final or os.fstat(lease.fd)
                 occupied = there.st_blocks * 512 + space.BLOCK

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ class Space:
         # Whoever has this one writes to a file, which may have to wait for a sync: nobody on the event loop
         # waits for it. It is taken before the other.
         self._noting = threading.Lock()
-        self._claim: Claim | None = None  # guarded by _noting
+        self._claim: Claim | None = None  # guarded by _noting, as the next
+        self._removing: Counter[int] = Counter()
         self._lock = threading.Lock()
         # All below is guarded by _lock; of _takers also by _noting that it grows.
         self._claimed = 0
@@ -185,9 +187,15 @@ class Space:
             total = footprint(size)  # what is needed, where there is no room for a step of it
 
     def about_to_remove(self, nodes: list[int]) -> None:
-        """Note whose objects are going to be removed. Raises as `begun` does."""
+        """Note whose objects are going to be removed, until they are `removed`. Raises as `begun` does."""
         with self._noting:
             self._made().note(nodes)
+            self._removing.update(nodes)
+
+    def removed(self, nodes: list[int]) -> None:
+        """The names of these objects are gone, or stay."""
+        with self._noting:
+            self._removing -= Counter(nodes)
 
     def _made(self) -> Claim:
         if self._claim is None:
@@ -267,8 +275,8 @@ class Space:
             if claim is None:
                 return
             with self._lock:
-                taking = [held.node.id for held in self._takers]
-            claim.keep(taking)
+                taking = {held.node.id for held in self._takers}
+            claim.keep(taking | self._removing.keys())
         with self._lock:
             spare = self._claimed - self._allotted - (STEP if self._writing() else 0)
             if spare <= 0:

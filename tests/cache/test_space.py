@@ -233,6 +233,21 @@ async def test_the_room_of_a_dead_process_is_counted_and_given_back(home: Path) 
         assert list((home / "claims").iterdir()) == []
 
 
+async def test_the_note_of_a_removal_stays_until_the_names_are_gone(cache: Cache, home: Path) -> None:
+    """Also when what is spare is given back meanwhile: after a kill nobody else would know of the object."""
+    (node,) = await files(cache, file("a", SIZE))
+    await fetch(cache, node)
+    await cache.objects.sync()
+    space = cache.space
+    space.about_to_remove([node.id])
+    await space.given_back()
+    notes = home / "claims" / space.claim_name
+    assert node.id.to_bytes(8, "little") in notes.read_bytes()
+    space.removed([node.id])
+    await space.given_back()
+    assert notes.read_bytes() == b""
+
+
 @pytest.mark.parametrize("limit_bytes", [300 * KIB])
 async def test_many_fills_at_once_keep_to_the_limit(cache: Cache, home: Path, limit_bytes: int) -> None:
     await limit(cache, limit_bytes)

@@ -59,6 +59,7 @@ class Lockstep(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        done["sequences"] += 1
         self.steps: list[str] = []
         self.folder = Path(tempfile.mkdtemp(prefix="mirror-model-", dir=SHM if SHM.is_dir() else None))
         self.home = self.folder / "cache"

@@ -42,7 +42,11 @@ def run(sequences: int, number: int, *, shrink: bool = True) -> None:
 def main() -> None:
     sequences, number = int(sys.argv[1]), int(sys.argv[2])
     began = time.monotonic()
-    run(sequences, number, shrink="--as-it-is" not in sys.argv)
+    try:
+        run(sequences, number, shrink="--as-it-is" not in sys.argv)
+    except BaseException:
+        print(f"seed {number}: ended after {done['sequences']} sequences, {time.monotonic() - began:.0f} s")
+        raise
     print(f"{sequences} sequences from seed {number}: 0 divergences, {time.monotonic() - began:.0f} s")
     print(json.dumps(done, sort_keys=True))
 

@@ -148,3 +148,11 @@ def test_what_one_process_seals_the_other_may_not_know_yet(state: MirrorMachine)
     state.origin_breaks_bodies(every=1500)
     state.limit(150 * KIB)
     state.two_at_once("b", "d/f")
+
+
+def test_a_length_that_only_the_whole_file_tells_needs_room_for_it(state: MirrorMachine) -> None:
+    """No defect of the mirror: a look-up may find no room, too, and the model did not expect that."""
+    state.origin_puts("unsized", 40 * KIB)
+    state.limit(60 * KIB)
+    state.origin_states_no_lengths()
+    state.look_up("unsized")

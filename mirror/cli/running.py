@@ -33,8 +33,11 @@ def interruptible(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
     stopped: list[signal.Signals] = []
     failed: list[Exception] = []
 
-    async def stop_at_signal(scope: trio.CancelScope) -> None:
+    async def stop_at_signal(
+        scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
             async for number in signals:
                 stopped.append(signal.Signals(number))
                 break
@@ -43,7 +46,8 @@ def interruptible(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop_at_signal, nursery.cancel_scope)
+            # Signals are heard before any work is begun.
+            await nursery.start(stop_at_signal, nursery.cancel_scope)
             try:
                 results.append(await work())
             except CacheError as error:

@@ -139,7 +139,14 @@ class Routes:
 def _usual_trust() -> ssl.SSLContext:
     """The authorities that everybody trusts, unless the user names others, as for OpenSSL's own programs."""
     named = os.environ.get("SSL_CERT_FILE")
-    return ssl.create_default_context(cafile=named) if named else httpx.create_ssl_context(trust_env=False)
+    if not named:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=named)
+    except OSError as exc:  # ssl.SSLError is one
+        raise SetupError(
+            f"{named}: no certificates can be read there ({exc}); correct SSL_CERT_FILE or unset it"
+        ) from exc
 
 
 def _named_by_environment(named: str) -> httpx.Proxy:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from mirror.errors import MirrorError, OriginFailed
+from mirror.errors import MirrorError, OriginFailed, SetupError
 from mirror.http.connection import CHUNK
 from mirror.http.transport import Transport
 from mirror.remotes.http import HttpRemote
@@ -229,3 +229,12 @@ async def test_never_from_https_to_http(opened: Opener, tmp_path: Path) -> None:
             with pytest.raises(OriginFailed, match="https to http"):
                 await whole(remote)
         assert plain.seen == []
+
+
+async def test_authorities_that_cannot_be_read(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate(tmp_path, "IP:127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent"))
+    with nginx(tmp_path, tls=(cert, key)) as server, pytest.raises(SetupError, match="SSL_CERT_FILE"):
+        await whole(opened(server.url))

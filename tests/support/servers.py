@@ -403,6 +403,8 @@ dir-listing.encoding = "utf-8"
 accesslog.filename = "{home}/access.log"
 accesslog.format = "%>s %b %{{Range}}i %r"
 mimetype.assign = ("" => "application/octet-stream")
+# Tests change files and look at once; for a second or two it would tell of them as they were.
+server.stat-cache-engine = "disable"
 {extra_conf}
 """)
         return [_find("lighttpd"), "-D", "-f", f"{home}/lighttpd.conf"]

@@ -6,7 +6,7 @@ PYTHON ?= python3
 JOBS ?= 2
 
 bin := .venv/bin
-c_sources := $(shell find mirror -name '*.c' -o -name '*.h')
+c_sources := $(shell find cache mirror -name '*.c' -o -name '*.h')
 # Mounting takes root; without it the tests run through sudo.
 as_root := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
@@ -86,4 +86,4 @@ soak: powercut soak-model
 clean:
 	rm -rf .venv build dist *.egg-info bench.json .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mirror cache tests examples -name __pycache__ -prune -exec rm -rf {} +
-	find mirror -name '*.so' -delete
+	find cache mirror -name '*.so' -delete

@@ -16,7 +16,7 @@ from enum import Enum
 from functools import partial
 from typing import Protocol, Self
 
-from cache.sums import crc32c
+from cache._files import crc32c
 
 
 class Hasher(Protocol):

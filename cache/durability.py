@@ -26,6 +26,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import Any
 
 from cache import errors, identity, rows
@@ -41,7 +42,11 @@ from cache.writer import Writer
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.25
-"""How long complete objects are gathered before they are sealed together."""
+"""How long complete objects are gathered before they are sealed together, at least."""
+REST = 3.0
+GATHER_LONGEST = 2.0
+"""They are gathered so many times as long as the last sealing took, up to a limit: while one is under way,
+whoever makes or renames a file may have to wait for the disk."""
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 """A checkpoint is due so long after the first, or so much after the last write that none covers."""
@@ -86,7 +91,12 @@ class Durability:
         self._used: dict[int, float] = {}
         self._unlocked: list[tuple[int, int]] = []  # descriptor, and how often its lock was tried
         self._flushes: list[Future[None]] = []
-        self._due: float | None = None  # monotonic seconds; None: nothing to do
+        # Monotonic seconds when it has to be done, None: there is nothing to do.
+        self._seal_at: float | None = None
+        self._used_at: float | None = None
+        self._lock_at: float | None = None
+        self._gather = GATHER_SECONDS
+        self._waits_until = inf
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="cache-durability", daemon=True)
         self._thread.start()
@@ -100,18 +110,18 @@ class Durability:
             held.next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
             with self._wake:
                 self._dirty.add(held)
-                self._be_due(held.next_checkpoint)
+                self._be_awake(held.next_checkpoint)
         elif held.unsynced >= CHECKPOINT_BYTES > held.unsynced - size:
             held.next_checkpoint = time.monotonic()
             with self._wake:
-                self._be_due(held.next_checkpoint)
+                self._be_awake(held.next_checkpoint)
 
     def closed(self, held: Held) -> None:
         """Checkpoint an object that its filler gave back, then end its lease. With ``held.lock``."""
         held.next_checkpoint = time.monotonic()
         with self._wake:
             self._dirty.add(held)
-            self._be_due(held.next_checkpoint)
+            self._be_awake(held.next_checkpoint)
 
     def seal(self, held: Held) -> None:
         """Seal an object that is complete, and end its lease."""
@@ -121,7 +131,9 @@ class Durability:
                 held.lease.release()
             self._unsealed += 1
             self._complete.append(held)
-            self._be_due(time.monotonic() + GATHER_SECONDS)
+            if self._seal_at is None:
+                self._seal_at = time.monotonic() + max(GATHER_SECONDS, self._gather)
+                self._be_awake(self._seal_at)
 
     def forget(self, held: Held) -> None:
         """Never mind: it was discarded."""
@@ -132,7 +144,9 @@ class Durability:
         """Note that an object was opened (epoch seconds)."""
         with self._wake:
             self._used[node] = max(at, self._used.get(node, 0.0))
-            self._be_due(time.monotonic() + USED_SECONDS)
+            if self._used_at is None:
+                self._used_at = time.monotonic() + USED_SECONDS
+                self._be_awake(self._used_at)
 
     def lock_later(self, fd: int) -> None:
         """Say by a lock that an object is in use, once another process has sealed it.
@@ -140,8 +154,7 @@ class Durability:
         Takes the descriptor.
         """
         with self._wake:
-            self._unlocked.append((fd, 0))
-            self._be_due(time.monotonic() + LOCK_SECONDS)
+            self._lock_soon(fd, 0)
 
     def flush(self) -> Future[None]:
         """Do at once all that was asked for so far; the future is done when it is done."""
@@ -151,19 +164,26 @@ class Durability:
                 done.set_exception(CacheBroken("the cache is closed"))
                 return done
             self._flushes.append(done)
-            self._be_due(time.monotonic())
+            self._be_awake(0.0)
         return done
 
     def close(self) -> None:
         """Do all that is left, then end the thread. Blocks."""
         with self._wake:
             self._ending = True
-            self._be_due(time.monotonic())
+            self._be_awake(0.0)
         self._thread.join()
 
-    def _be_due(self, when: float) -> None:
-        if self._due is None or when < self._due:
-            self._due = when
+    def _lock_soon(self, fd: int, tries: int) -> None:
+        self._unlocked.append((fd, tries))
+        if self._lock_at is None:
+            self._lock_at = time.monotonic() + LOCK_SECONDS
+            self._be_awake(self._lock_at)
+
+    def _be_awake(self, when: float) -> None:
+        """Have the thread look what there is to do, at a time; with the lock."""
+        if when < self._waits_until:
+            self._waits_until = when
             self._wake.notify()
 
     # -- in the thread -----------------------------------------------------------------------
@@ -181,23 +201,40 @@ class Durability:
                     flush.set_exception(CacheBroken("the cache is closed"))
                 self._flushes.clear()
 
+    def _due(self) -> float:
+        """Monotonic seconds when the next thing has to be done; with the lock."""
+        if self._flushes or self._ending:
+            return 0.0
+        times = (self._seal_at, self._used_at, self._lock_at, *(held.next_checkpoint for held in self._dirty))
+        return min((at for at in times if at is not None), default=inf)
+
     def _turn(self) -> bool:
         """Wait until something is due and do all that is; True: it was the last time."""
         with self._wake:
-            while self._due is None or (wait := self._due - time.monotonic()) > 0:
-                self._wake.wait(None if self._due is None else wait)
-            ending, flushes, complete, used = self._ending, self._flushes, self._complete, self._used
-            unlocked = self._unlocked
-            self._flushes, self._complete, self._used, self._unlocked = [], [], {}, []
-            now = float("inf") if flushes or ending else time.monotonic()
+            while (left := self._due() - time.monotonic()) > 0:
+                self._waits_until = self._due()
+                self._wake.wait(None if left == inf else left)
+            now = inf if self._flushes or self._ending else time.monotonic()
+            ending, flushes, self._flushes = self._ending, self._flushes, []
+            complete: list[Held] = []
+            used: dict[int, float] = {}
+            unlocked: list[tuple[int, int]] = []
+            if now >= (self._seal_at or inf):
+                complete, self._complete, self._seal_at = self._complete, [], None
+            if now >= (self._used_at or inf):
+                used, self._used, self._used_at = self._used, {}, None
+            if now >= (self._lock_at or inf):
+                unlocked, self._unlocked, self._lock_at = self._unlocked, [], None
             dirty = [held for held in self._dirty if (held.next_checkpoint or 0.0) <= now]
             self._dirty.difference_update(dirty)
-            self._due = min((held.next_checkpoint or 0.0 for held in self._dirty), default=None)
         failure: CacheBroken | None = None
         self.syncing = bool(complete or dirty)
+        began = time.monotonic()
         try:
             self._seal(complete)
             self._checkpoint(dirty)
+            if complete:
+                self._gather = min(GATHER_LONGEST, REST * (time.monotonic() - began))
             if used:
                 _committed(self._writer.submit(lambda db: rows.put_used(db, used)))
             self._lock(unlocked, last=ending)
@@ -391,8 +428,7 @@ class Durability:
                 os.close(fd)
                 continue
             with self._wake:
-                self._unlocked.append((fd, tries + 1))
-                self._be_due(time.monotonic() + LOCK_SECONDS)
+                self._lock_soon(fd, tries + 1)
 
 
 def _pass_the_lock_on(held: Held) -> None:

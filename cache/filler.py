@@ -13,18 +13,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from cache import errors
+from cache import _files, errors
 from cache.durability import Durability
-from cache.errors import CacheBroken
+from cache.errors import CacheBroken, CacheError
 from cache.extents import Extents
+from cache.file_thread import Job, done
 from cache.held import Held, HeldState
 from cache.model import Arrival
-from cache.names import open_read, trustworthy, unlink
+from cache.names import unlink
 from cache.space import Space
-from cache.sums import runs_of
-
-IOV_MAX = 1024
-"""Buffers that one system call takes at most."""
+from cache.sums import BLOCK, Run
 
 
 class Filler:
@@ -64,31 +62,43 @@ class Filler:
             CacheFull: no space is left; nothing of this write counts.
             CacheBroken: the disk failed.
         """
-        held = self.held
-        if held.failure is not None:
-            raise held.failure
         size = sum(len(chunk) for chunk in chunks)
-        self._space.need(held, held.present.total + size)
-        # Of the bytes as they came: what the disk makes of them is what the sums are there to find.
-        runs = runs_of(offset, chunks)
-        try:
-            self._write_all(offset, list(chunks))
-        except OSError as exc:
-            raise errors.of_os(exc, f"write {size} bytes of {held.node.name} to the cache") from exc
+        self._may_be_written(self.held.present.total + size)
+        self._wrote(offset, size, self._job(offset, list(chunks)).run())
+
+    async def store(self, chunks: list[bytes | bytearray | memoryview]) -> int:
+        """`write` all of a file at once and `complete` it, not blocking the event loop. Raises as they do.
+
+        After `CacheFull` it may be tried again.
+        """
+        self._may_be_written(size := sum(len(chunk) for chunk in chunks))
+        job = await done(self._job(0, chunks, size), waits=self._durability.syncing)
+        self._wrote(0, size, job)
+        return self._named(job)
+
+    def _may_be_written(self, size: int) -> None:
+        """Make sure of the room for ``size`` bytes; nothing is written any more once the disk has failed."""
+        if self.held.failure is not None:
+            raise self.held.failure
+        self._space.need(self.held, size)
+
+    def _job(self, at: int, chunks: list[bytes | bytearray | memoryview], size: int | None = None) -> Job:
+        """Work that writes; with the ``size`` of the whole file it is given its name as well."""
+        held = self.held
+        if size is None:
+            return _files.store(self._fd, at, BLOCK, chunks)
+        final, inode = held.paths.final, held.lease.inode
+        return _files.store(self._fd, at, BLOCK, chunks, held.paths.part, final, inode, size)
+
+    def _wrote(self, offset: int, size: int, job: Job) -> None:
+        held = self.held
+        if job.stage == "write":
+            raise _failed(job, f"write {size} bytes of {held.node.name} to the cache")
         with held.lock:
-            for run in runs:
-                held.sums.add(run)
+            for run in job.runs:
+                held.sums.add(Run(*run))
             held.present.add(offset, offset + size)
             self._durability.wrote(held, size)
-
-    def _write_all(self, at: int, left: list[bytes | bytearray | memoryview]) -> None:
-        while left:
-            done = os.pwritev(self._fd, left[:IOV_MAX], at)
-            at += done
-            while left and done >= len(left[0]):
-                done -= len(left.pop(0))
-            if done:  # cut short, at a full disk or by a signal
-                left[0] = memoryview(left[0])[done:]
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes that are `present`. Raises `CacheBroken` when they cannot be read."""
@@ -147,21 +157,20 @@ class Filler:
         if held.failure is not None:
             self.discard()
             raise held.failure
-        self._close_writer()
-        fd = open_read(held.paths.part)
-        if fd is None or not _is_whole(fd, held):
-            if fd is not None:
-                os.close(fd)
+        return self._named(self._job(0, [], held.size).run())
+
+    def _named(self, job: Job) -> int:
+        held = self.held
+        if job.closed:
+            self._fd = -1
+        if job.error or job.changed:
             self.discard()
-            raise CacheBroken(f"the object of {self.node.name} was changed while it was written")
-        try:
-            os.rename(held.paths.part, held.paths.final)  # noqa: PTH104 - once for every file of an epoch
-        except OSError as exc:
-            os.close(fd)
-            self.discard()
-            raise errors.of_os(exc, f"name the object of {self.node.name}") from exc
+            if job.changed:
+                raise CacheBroken(f"the object of {self.node.name} was changed while it was written")
+            raise _failed(job, f"name the object of {held.node.name}")
+        fd, copy = job.named()
         with held.lock:
-            held.given_out.append(os.dup(fd))
+            held.given_out.append(copy)
             held.state = HeldState.COMPLETE
         self._durability.seal(held)
         return fd
@@ -196,6 +205,8 @@ class Filler:
             os.close(fd)
 
 
-def _is_whole(fd: int, held: Held) -> bool:
-    status = os.fstat(fd)
-    return status.st_ino == held.lease.inode and status.st_size == held.size and trustworthy(status)
+def _failed(job: Job, what: str) -> CacheError:
+    exc = OSError(job.error, os.strerror(job.error))
+    error = errors.of_os(exc, what)
+    error.__cause__ = exc
+    return error

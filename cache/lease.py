@@ -11,15 +11,14 @@ opened for its readers, while the lease goes on.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
-from pathlib import Path
+from typing import NamedTuple
 
-from cache import errors
+from cache import _files, errors
 from cache.errors import CacheBroken
-from cache.names import trustworthy, unlink
-
-_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+from cache.file_thread import Job
+from cache.names import unlink
 
 
 class Lease:
@@ -27,11 +26,11 @@ class Lease:
 
     __slots__ = ("fd", "inode", "path", "size")
 
-    def __init__(self, path: str, fd: int, status: os.stat_result) -> None:
+    def __init__(self, path: str, fd: int, inode: int, size: int) -> None:
         self.path = path
         self.fd = fd
-        self.inode = status.st_ino
-        self.size = status.st_size
+        self.inode = inode
+        self.size = size
         """Length of the file when the lease was taken; 0: it is new, or nothing is in it."""
 
     @classmethod
@@ -42,36 +41,9 @@ class Lease:
             CacheFull: no space for a new file.
             CacheBroken: the file cannot be made, or belongs to somebody else.
         """
-        try:
-            while True:
-                fd = _open(path)
-                try:
-                    lease = cls._lock(path, fd)
-                except BlockingIOError:
-                    os.close(fd)
-                    return None
-                except BaseException:
-                    os.close(fd)
-                    raise
-                if lease is not None:
-                    return lease
-                os.close(fd)
-        except OSError as exc:
-            raise errors.of_os(exc, f"take the lease of {path}") from exc
-
-    @classmethod
-    def _lock(cls, path: str, fd: int) -> Lease | None:
-        """None: between open and lock the file got another name, or none."""
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status = os.fstat(fd)
-        if not trustworthy(status):
-            raise CacheBroken(f"{path} is not a file of this user alone: remove it")
-        try:
-            if os.lstat(path).st_ino != status.st_ino:
-                return None
-        except FileNotFoundError:
-            return None
-        return cls(path, fd, status)
+        job: Job = _files.take(path, None, False)
+        taken = Taken.of(path, job.run())
+        return None if taken is None else taken.lease
 
     def remove(self) -> None:
         """Unlink the ``.part`` name and end the lease."""
@@ -87,9 +59,37 @@ class Lease:
             self.fd = -1
 
 
-def _open(path: str) -> int:
-    try:
-        return os.open(path, _FLAGS, 0o600)
-    except FileNotFoundError:
-        Path(path).parent.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, _FLAGS, 0o600)
+class Taken(NamedTuple):
+    """A lease, and what was opened on the way; the owner closes the descriptors."""
+
+    lease: Lease
+    writer: int
+    """Writes to the file; -1: there is none."""
+    found: int
+    """Reads what has the final name; -1: there is nothing."""
+
+    @classmethod
+    def of(cls, path: str, job: Job) -> Taken | None:
+        """What a finished job of `_files.take` has brought; None: another has the lease.
+
+        Raises:
+            CacheFull, CacheBroken: as `Lease.take` does.
+        """
+        if job.error == errno.EWOULDBLOCK and job.stage == "lease":
+            return None
+        fd, inode, size, trusted, writer, found = job.lease()
+        taken = cls(Lease(path, fd, inode, size), writer, found)
+        if not job.error and trusted:
+            return taken
+        taken.close()
+        if not job.error:
+            raise CacheBroken(f"{path} is not a file of this user alone: remove it")
+        exc = OSError(job.error, os.strerror(job.error))
+        raise errors.of_os(exc, f"take the lease of {path}") from exc
+
+    def close(self) -> None:
+        """End the lease, and close what was opened."""
+        self.lease.release()
+        for fd in (self.writer, self.found):
+            if fd >= 0:
+                os.close(fd)

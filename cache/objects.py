@@ -23,22 +23,24 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar, TypeVarTuple
 
 import trio
 
-from cache import errors, identity, rows
+from cache import _files, errors, identity, rows
 from cache.digests import Digest
 from cache.durability import Durability
 from cache.errors import CacheError, CacheFull
 from cache.eviction import Eviction
 from cache.extents import Extents
+from cache.file_thread import Job, done
 from cache.filler import Filler
 from cache.held import Held, HeldState
 from cache.index import Reader
-from cache.lease import Lease
+from cache.lease import Lease, Taken
 from cache.model import Node
 from cache.names import Names, Paths, open_read, open_write, share, taken, trustworthy, unlink
 from cache.news import News
@@ -84,6 +86,10 @@ class _Verdict(Enum):
     """Not what was once there: truncated, replaced, or somebody else's."""
     LEAVING = auto()
     """Somebody removes it at this moment."""
+
+
+class _StaleError(Exception):
+    """What the lease was taken of is of no use, and removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,26 +320,67 @@ class Objects:
             CacheFull: no space for another file.
             CacheBroken: the disk or the index failed.
         """
-        with self._lock:
-            held = self._held.get(node.key)
-            if held is not None and held.state not in (HeldState.DISCARDED, HeldState.RELEASED):
-                return self._fill_on(held, node)
+        if (held := self.held(node)) is not None:
+            return self._fill_on(held, node)
         paths = self._names.of(node.key)
-        held = self._take(node, paths)
-        if held is None:
+        while True:
+            with suppress(_StaleError):
+                return self._hold(node, paths, _files.take(*paths, True).run())
+
+    async def begin(self, node: Node) -> Filler | None:
+        """`fill`, without blocking the event loop."""
+        if (held := self.held(node)) is not None:
+            return await self.patiently(self._fill_on, held, node)
+        paths = self._names.of(node.key)
+        while True:
+            with suppress(_StaleError):
+                return self._hold(node, paths, await done(_files.take(*paths, True), waits=self.syncing))
+
+    def _hold(self, node: Node, paths: Paths, job: Job) -> Filler | None:
+        """Begin with a lease that was taken. Raises `_StaleError`: it has to be taken once more."""
+        taken = Taken.of(paths.part, job)
+        if taken is None:
             return None
+        lease, fd = taken.lease, taken.writer
         try:
+            held = self._held_by(node, paths, taken)
+            if held is None:
+                lease.remove()
+                return None
             self._space.begun(held)
-            fd = open_write(paths.part)
-        except (CacheError, OSError) as exc:
-            self._space.finished(held)
-            held.lease.remove() if held.lease.size == 0 else held.lease.release()
-            if isinstance(exc, CacheError):
-                raise
-            raise errors.of_os(exc, f"write {node.name} to the cache") from exc
+            try:
+                fd = open_write(paths.part) if fd < 0 else fd
+            except OSError as exc:
+                self._space.finished(held)
+                raise errors.of_os(exc, f"write {node.name} to the cache") from exc
+        except BaseException as exc:
+            if fd >= 0:
+                os.close(fd)
+            # Somebody may still read from what lies there, so it is replaced, not written over.
+            stale = isinstance(exc, _StaleError) or lease.size == 0
+            lease.remove() if stale else lease.release()
+            raise
+        finally:
+            if taken.found >= 0:
+                os.close(taken.found)
         with self._lock:
             self._held[node.key] = held
         return self._filler(held, fd)
+
+    def _held_by(self, node: Node, paths: Paths, taken: Taken) -> Held | None:
+        """What a lease holds; None: the object is complete."""
+        lease = taken.lease
+        row = rows.get(self._reader, node.id)
+        if taken.found >= 0 and not self._clear(taken.found, node, row, paths):
+            return None
+        if _continues(row, lease, node):
+            runs = Sums() if row is None else rows.runs(self._reader, node.id)
+            if _extents(runs).stop <= lease.size:
+                return Held(node, paths, lease, runs, 0 if row is None else row.occupied)
+        # The index speaks of another file: it has to forget that one for good first.
+        if row is not None:
+            self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()
+        raise _StaleError
 
     def _fill_on(self, held: Held, node: Node) -> Filler | None:
         """Take back an object whose last checkpoint is still under way."""
@@ -352,38 +399,11 @@ class Objects:
     def _filler(self, held: Held, fd: int) -> Filler:
         return Filler(held, fd, self._durability, self._space, self._forget_rows)
 
-    def _take(self, node: Node, paths: Paths) -> Held | None:
-        while True:
-            lease = Lease.take(paths.part)
-            if lease is None:
-                return None
-            try:
-                row = rows.get(self._reader, node.id)
-                final = open_read(paths.final)
-                if final is not None and not self._clear(final, node, row, paths):
-                    lease.remove()
-                    return None
-                if _continues(row, lease, node):
-                    runs = Sums() if row is None else rows.runs(self._reader, node.id)
-                    if _extents(runs).stop <= lease.size:
-                        return Held(node, paths, lease, runs, 0 if row is None else row.occupied)
-                # The index speaks of another file: it has to forget that one for good first.
-                if row is not None:
-                    self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()
-            except BaseException:
-                lease.release()
-                raise
-            # Somebody may still read from what lies there, so it is replaced, not written over.
-            lease.remove()
-
     def _clear(self, fd: int, node: Node, row: ObjectRow | None, paths: Paths) -> bool:
         """Remove a final name that is of no use, holding the lease; False: the object is complete."""
-        try:
-            shared = share(fd)
-            if self._judge(fd, node, row, shared=shared, leased=True) is _Verdict.GOOD:
-                return False
-        finally:
-            os.close(fd)
+        shared = share(fd)
+        if self._judge(fd, node, row, shared=shared, leased=True) is _Verdict.GOOD:
+            return False
         log.info("the object of %s was never made safe, it is fetched again", node.name)
         if row is not None:
             self._writer.submit(lambda db: rows.delete(db, node.id), durable=True).result()

@@ -17,7 +17,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-import google_crc32c
+from cache._files import crc32c
 
 BLOCK = 16 * 1024 * 1024
 """Runs are not joined across a multiple of this many bytes."""
@@ -35,13 +35,6 @@ class Run(NamedTuple):
     crc: int | None
 
 
-def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
-    """CRC-32C of ``data``, or of what ``crc`` is the sum of with ``data`` behind it."""
-    # The library takes nothing but bytes; all that is hot comes as such.
-    value: int = google_crc32c.extend(crc, data if isinstance(data, bytes) else bytes(data))
-    return value
-
-
 def combined(first: int, second: int, length: int) -> int:
     """CRC-32C of two runs one behind the other; ``length`` is that of the second, in bytes."""
     if not first:
@@ -54,26 +47,6 @@ def combined(first: int, second: int, length: int) -> int:
         length >>= 1
         power += 1
     return first ^ second
-
-
-def runs_of(offset: int, chunks: Iterable[bytes | bytearray | memoryview]) -> list[Run]:
-    """The runs that a write of ``chunks`` at ``offset`` makes: one for each block that it touches."""
-    runs: list[Run] = []
-    at, crc, start = offset, 0, offset
-    for chunk in chunks:
-        left = chunk
-        while len(left):
-            room = BLOCK - at % BLOCK
-            piece = left if len(left) <= room else memoryview(left)[:room]
-            crc = crc32c(piece, crc)
-            at += len(piece)
-            left = memoryview(left)[len(piece) :]
-            if at % BLOCK == 0:
-                runs.append(Run(start, at, crc))
-                start, crc = at, 0
-    if at > start:
-        runs.append(Run(start, at, crc))
-    return runs
 
 
 class Sums:

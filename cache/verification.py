@@ -26,6 +26,7 @@ from functools import partial
 import trio
 
 from cache import errors, rows, versions
+from cache._files import crc32c
 from cache.digests import Digest, Hasher, hasher
 from cache.errors import CacheError
 from cache.held import HeldState
@@ -33,7 +34,7 @@ from cache.index import Reader
 from cache.model import Node
 from cache.objects import Objects
 from cache.recalls import Recalls
-from cache.sums import BLOCK, Run, Sums, crc32c, damaged, unpacked
+from cache.sums import BLOCK, Run, Sums, damaged, unpacked
 from cache.writer import Writer
 
 log = logging.getLogger(__name__)

@@ -342,9 +342,8 @@ class Fill:
             raise self._other_size(received)
         filler = self._held()
         digest = await self._promise.check(chunks, received)
-        if chunks:
-            await storing.write(self._objects, filler, 0, chunks, received)
-        return await self._objects.patiently(self._complete, filler, digest)
+        self._last_words(filler, digest)
+        return await storing.store(self._objects, filler, chunks, received)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -374,13 +373,13 @@ class Fill:
             raise failures[0]
         filler = self._held()
         digest = await self._promise.check_written(filler)
-        return await trio.to_thread.run_sync(self._complete, filler, digest)
+        self._last_words(filler, digest)
+        return await trio.to_thread.run_sync(filler.complete)
 
-    def _complete(self, filler: Filler, digest: Digest | None) -> int:
+    def _last_words(self, filler: Filler, digest: Digest | None) -> None:
         if digest is not None:
             filler.promise(str(digest))
         self._say_why(filler)  # somebody may have opened it since
-        return filler.complete()
 
     def _say_why(self, filler: Filler) -> None:
         filler.arrives(opened=self._priority is Priority.DEMAND, wanted=self._priority is Priority.WARM)

@@ -1,15 +1,16 @@
-"""Where an object is begun and written: on the event loop where that takes a moment, and on a full disk.
-
-Making, writing and renaming a small file takes less time than going to a thread for it. That changes while
-the disk syncs, for then the file system makes everybody wait who makes or renames one.
-"""
+"""Where an object is begun and written, also on a full disk."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
 from cache import CacheFull, Filler, Node, Objects
 from mirror.fetch.part import Chunk
+
+T = TypeVar("T")
 
 SMALL = 1024 * 1024
 """Files up to this size are gathered in memory and written at once."""
@@ -27,12 +28,12 @@ async def begin(objects: Objects, node: Node) -> Filler | None:
         CacheBroken: the disk or the index failed.
     """
     try:
-        return await objects.patiently(objects.fill, node)
+        return await objects.begin(node)
     except CacheFull:
         # Not even an empty file: others fill the disk as well. One object's room is enough for that.
         if not await objects.free(1):
             raise
-        return objects.fill(node)
+        return await objects.begin(node)
 
 
 async def write(objects: Objects, filler: Filler, at: int, chunks: list[Chunk], size: int) -> None:
@@ -43,14 +44,20 @@ async def write(objects: Objects, filler: Filler, at: int, chunks: list[Chunk], 
         CacheBroken: the disk failed.
     """
     await objects.reserve(filler, filler.present.total + size)
-    for left in reversed(range(FULL_TRIES)):
+    await _with_room(objects, size, lambda: trio.to_thread.run_sync(filler.write, at, *chunks))
+
+
+async def store(objects: Objects, filler: Filler, chunks: list[Chunk], size: int) -> int:
+    """Write all of a small file and complete it; returns the descriptor. Raises as `write` does."""
+    await objects.reserve(filler, size)
+    return await _with_room(objects, size, lambda: filler.store(chunks))
+
+
+async def _with_room(objects: Objects, size: int, work: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(FULL_TRIES - 1):
         try:
-            if size <= SMALL and not filler.present:
-                await objects.patiently(filler.write, at, *chunks)  # all of a small file
-            else:
-                await trio.to_thread.run_sync(filler.write, at, *chunks)
+            return await work()
         except CacheFull:
-            if not left or not await objects.free(max(ROOM, size)):
+            if not await objects.free(max(ROOM, size)):
                 raise
-        else:
-            return
+    return await work()

@@ -1,10 +1,13 @@
 /* The network work of HTTP exchanges, on one thread of its own, without the interpreter's lock.
  *
  * A job is one request and the beginning of its answer, or the next bytes of a body, on a connected,
- * non-blocking socket that nobody else uses meanwhile. The thread sends, waits, and receives for all
- * jobs at once; a finished job goes onto a list, and a descriptor becomes readable. Nothing that came is
- * interpreted here but for one thing: how many bytes of body it is worth waiting for. Whatever a head
- * says is read again, and judged, by mirror/http/heads.py.
+ * non-blocking socket that nobody else uses meanwhile. Whoever submits it sends the request, as far as that
+ * goes at once, and arms the socket: the thread hears of it first when something comes, for waking it costs
+ * more than sending. It waits and receives for all jobs at once; a finished job goes onto a list, and a
+ * descriptor becomes readable. Nothing that came is interpreted here but for one thing: how many bytes of
+ * body it is worth waiting for. Whatever a head says is read again, and judged, by mirror/http/heads.py.
+ *
+ * There are no time-outs here but for one: whoever is tired of waiting cancels the job.
  *
  * The thread never touches a Python object: a job's reference is taken when it is given to the thread,
  * and returned by done(). */
@@ -13,20 +16,19 @@
 #include <structmember.h>
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { SCRATCH = 256 * 1024, MOST_HEAD = 64 * 1024 };
+enum { SCRATCH = 256 * 1024, MOST_HEAD = 64 * 1024, EVENTS = 64 };
 
 /* A body that has begun is waited for so long; then what came is handed on, and the rest is asked for. */
 static const int64_t LINGER_NS = 100 * 1000 * 1000;
@@ -35,13 +37,13 @@ typedef struct job {
     PyObject_HEAD
     PyObject *token;   /* the caller's */
     PyObject *request; /* bytes; NULL for a job that only receives */
-    struct job *next;
-    atomic_bool cancelled;
+    struct job *next, *previous; /* among those under way, then among those that are done */
+    bool cancelled;    /* guarded by the lock */
     int fd;
     size_t sent;
     size_t most;      /* most bytes of body; of a job that only receives, most bytes */
-    int64_t until;    /* monotonic, when it is given up */
-    bool submitted, finished;
+    int64_t until;    /* monotonic, when the rest of its body is waited for no longer; 0: it has not begun */
+    bool finished;
     /* the result */
     char *data;
     size_t size, room;
@@ -55,11 +57,11 @@ typedef struct {
     PyObject_HEAD
     pthread_t thread;
     bool running;
-    int wake, ready; /* eventfds: for the thread, and for whoever waits for finished jobs */
+    int epoll, wake, ready; /* the last two are eventfds: for the thread, and for whoever waits for jobs */
     pthread_mutex_t lock;
     /* all below is guarded by the lock */
-    bool closing, asleep;
-    Job *fresh, **fresh_end;
+    bool closing;
+    Job *active; /* under way */
     Job *done, **done_end;
 } Io;
 
@@ -154,25 +156,34 @@ static bool look_for_head(Job *job)
     return make_room(job, job->wanted);
 }
 
+/* Send what can be without waiting; false: the connection broke. */
+static bool send_some(Job *job)
+{
+    const char *out = PyBytes_AS_STRING(job->request); /* immutable, and held: no lock needed */
+    size_t all = (size_t)PyBytes_GET_SIZE(job->request);
+    while (job->sent < all) {
+        ssize_t sent = send(job->fd, out + job->sent, all - job->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent >= 0)
+            job->sent += (size_t)sent;
+        else if (errno == EAGAIN)
+            break;
+        else if (errno != EINTR) {
+            job->error = errno;
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Go on with a job as far as it goes without waiting; true: it is finished. */
 static bool step(Job *job, char *scratch)
 {
     bool exchange = job->request != NULL;
-    if (exchange) {
-        const char *out = PyBytes_AS_STRING(job->request); /* immutable, and held: no lock needed */
-        size_t all = (size_t)PyBytes_GET_SIZE(job->request);
-        while (job->sent < all) {
-            ssize_t sent = send(job->fd, out + job->sent, all - job->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-            if (sent < 0) {
-                if (errno == EINTR)
-                    continue;
-                if (errno == EAGAIN)
-                    return false;
-                job->error = errno;
-                return true;
-            }
-            job->sent += (size_t)sent;
-        }
+    if (exchange && job->sent < (size_t)PyBytes_GET_SIZE(job->request)) {
+        if (!send_some(job))
+            return true;
+        if (job->sent < (size_t)PyBytes_GET_SIZE(job->request))
+            return false;
     }
     for (;;) {
         bool direct = !exchange || job->head != 0;
@@ -201,114 +212,117 @@ static bool step(Job *job, char *scratch)
     }
 }
 
-/* Whether a job is to end without any event on its socket. */
-static bool given_up(Job *job, int64_t now, bool closing)
+/* Have the thread hear of it when a job can go on. Once: then nobody but the thread may touch the job. */
+static bool arm(Io *io, Job *job)
 {
-    if (closing || atomic_load(&job->cancelled)) {
-        job->error = ECANCELED;
-        return true;
-    }
-    if (now < job->until)
+    bool sending = job->request != NULL && job->sent < (size_t)PyBytes_GET_SIZE(job->request);
+    struct epoll_event event = {.events = (sending ? EPOLLOUT : EPOLLIN) | EPOLLONESHOT, .data.ptr = job};
+    /* A connection that is used again is known already, unless its socket is another one. */
+    if (epoll_ctl(io->epoll, EPOLL_CTL_MOD, job->fd, &event) < 0
+        && (errno != ENOENT || epoll_ctl(io->epoll, EPOLL_CTL_ADD, job->fd, &event) < 0)) {
+        job->error = errno;
         return false;
-    if (job->head == 0) /* else it is the body that lets us wait: what came is handed on */
-        job->error = ETIMEDOUT;
+    }
     return true;
+}
+
+static void begin(Io *io, Job *job)
+{
+    job->previous = NULL;
+    job->next = io->active;
+    if (io->active != NULL)
+        io->active->previous = job;
+    io->active = job;
+}
+
+/* With the lock: move a job to those that are done; true: somebody has to be told. */
+static bool end(Io *io, Job *job)
+{
+    if (job->next != NULL)
+        job->next->previous = job->previous;
+    if (job->previous != NULL)
+        job->previous->next = job->next;
+    else
+        io->active = job->next;
+    job->next = NULL;
+    bool first = io->done == NULL;
+    *io->done_end = job;
+    io->done_end = &job->next;
+    return first;
 }
 
 static void finish(Io *io, Job *job)
 {
-    job->next = NULL;
     pthread_mutex_lock(&io->lock);
-    bool first = io->done == NULL;
-    *io->done_end = job;
-    io->done_end = &job->next;
+    bool first = end(io, job);
     pthread_mutex_unlock(&io->lock);
     if (first)
         signal_fd(io->ready);
+}
+
+/* End what was cancelled, and the wait for the rest of bodies that keep us waiting: what came is handed on.
+ * Returns milliseconds until the next such look, -1: there is nothing to look for. */
+static int look_after(Io *io, bool *closing)
+{
+    bool tell = false;
+    int64_t now = now_ns(), until = INT64_MAX;
+    pthread_mutex_lock(&io->lock);
+    *closing = io->closing;
+    for (Job *job = io->active, *next; job != NULL; job = next) {
+        next = job->next;
+        if (*closing || job->cancelled)
+            job->error = ECANCELED;
+        else if (job->until == 0 || now < job->until) {
+            if (job->until != 0 && job->until < until)
+                until = job->until;
+            continue;
+        }
+        epoll_ctl(io->epoll, EPOLL_CTL_DEL, job->fd, NULL);
+        tell |= end(io, job);
+    }
+    pthread_mutex_unlock(&io->lock);
+    if (tell)
+        signal_fd(io->ready);
+    return until == INT64_MAX ? -1 : (int)((until - now) / 1000000) + 1;
 }
 
 static void *serve(void *argument)
 {
     Io *io = argument;
     char *scratch = malloc(SCRATCH);
-    size_t count = 0, room = 0;
-    Job **active = NULL;
-    struct pollfd *polled = NULL;
+    struct epoll_event events[EVENTS];
+    bool closing = false;
+    int timeout = -1;
+    int64_t look_at = INT64_MAX;
     for (;;) {
-        pthread_mutex_lock(&io->lock);
-        Job *fresh = io->fresh;
-        io->fresh = NULL;
-        io->fresh_end = &io->fresh;
-        bool closing = io->closing;
-        pthread_mutex_unlock(&io->lock);
-        if (closing && fresh == NULL && count == 0)
-            break;
-        while (fresh != NULL) {
-            Job *job = fresh;
-            fresh = job->next;
-            if (count == room) {
-                size_t more = room == 0 ? 64 : 2 * room;
-                Job **jobs = realloc(active, more * sizeof *active);
-                if (jobs != NULL)
-                    active = jobs;
-                struct pollfd *fds = realloc(polled, (more + 1) * sizeof *polled);
-                if (fds != NULL)
-                    polled = fds;
-                if (jobs == NULL || fds == NULL) {
-                    job->error = ENOMEM;
-                    finish(io, job);
-                    continue;
-                }
-                room = more;
+        int count = epoll_wait(io->epoll, events, EVENTS, timeout);
+        bool look = timeout >= 0 && now_ns() >= look_at;
+        for (int i = 0; i < count; i++) {
+            Job *job = events[i].data.ptr;
+            if (job == NULL) {
+                clear_fd(io->wake);
+                look = true;
+                continue;
             }
-            if (scratch == NULL) {
+            if (scratch == NULL)
                 job->error = ENOMEM;
+            bool waited = job->until != 0;
+            if (scratch == NULL || step(job, scratch)) {
                 finish(io, job);
-            } else if (given_up(job, 0, closing) || step(job, scratch)) {
-                finish(io, job);
-            } else {
-                active[count++] = job;
+                continue;
             }
-        }
-        struct pollfd alone, *fds = polled != NULL ? polled : &alone;
-        fds[0] = (struct pollfd){.fd = io->wake, .events = POLLIN};
-        int64_t until = INT64_MAX;
-        for (size_t i = 0; i < count; i++) {
-            Job *job = active[i];
-            bool sending = job->request != NULL && job->sent < (size_t)PyBytes_GET_SIZE(job->request);
-            fds[i + 1] = (struct pollfd){.fd = job->fd, .events = sending ? POLLOUT : POLLIN};
-            if (job->until < until)
-                until = job->until;
-        }
-        int timeout = -1;
-        if (until != INT64_MAX) {
-            int64_t left = (until - now_ns()) / 1000000 + 1;
-            timeout = left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
-        }
-        pthread_mutex_lock(&io->lock);
-        io->asleep = io->fresh == NULL && !io->closing;
-        if (!io->asleep)
-            timeout = 0;
-        pthread_mutex_unlock(&io->lock);
-        if (poll(fds, count + 1, timeout) < 0)
-            for (size_t i = 0; i <= count; i++)
-                fds[i].revents = 0; /* EINTR, ENOMEM: once more */
-        if (fds[0].revents & POLLIN)
-            clear_fd(io->wake);
-        int64_t now = now_ns();
-        size_t kept = 0;
-        for (size_t i = 0; i < count; i++) {
-            Job *job = active[i];
-            if (given_up(job, now, closing) || (fds[i + 1].revents && step(job, scratch)))
+            look |= !waited && job->until != 0;
+            if (!arm(io, job))
                 finish(io, job);
-            else
-                active[kept++] = job;
         }
-        count = kept;
+        if (!look)
+            continue;
+        timeout = look_after(io, &closing);
+        look_at = timeout < 0 ? INT64_MAX : now_ns() + (int64_t)timeout * 1000000;
+        if (closing)
+            break;
     }
     free(scratch);
-    free(active);
-    free(polled);
     return NULL;
 }
 
@@ -362,12 +376,14 @@ static PyObject *io_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     Io *io = (Io *)type->tp_alloc(type, 0);
     if (io == NULL)
         return NULL;
-    io->fresh_end = &io->fresh;
     io->done_end = &io->done;
     pthread_mutex_init(&io->lock, NULL);
+    io->epoll = epoll_create1(EPOLL_CLOEXEC);
     io->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     io->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (io->wake < 0 || io->ready < 0) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    if (io->epoll < 0 || io->wake < 0 || io->ready < 0
+        || epoll_ctl(io->epoll, EPOLL_CTL_ADD, io->wake, &event) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_DECREF(io);
         return NULL;
@@ -431,6 +447,8 @@ static void io_dealloc(Io *io)
     Py_XDECREF(io_close(io, NULL));
     Py_XDECREF(take_done(io));
     PyErr_Clear();
+    if (io->epoll >= 0)
+        close(io->epoll);
     if (io->wake >= 0)
         close(io->wake);
     if (io->ready >= 0)
@@ -444,15 +462,14 @@ static PyObject *io_submit(Io *io, PyObject *args)
     int fd;
     PyObject *request, *token;
     Py_ssize_t most;
-    double seconds;
-    if (!PyArg_ParseTuple(args, "iOndO", &fd, &request, &most, &seconds, &token))
+    if (!PyArg_ParseTuple(args, "iOnO", &fd, &request, &most, &token))
         return NULL;
     if (request != Py_None && !PyBytes_Check(request)) {
         PyErr_SetString(PyExc_TypeError, "a request is bytes, or None");
         return NULL;
     }
-    if (most < 0 || (request == Py_None && most == 0) || !(seconds >= 0)) {
-        PyErr_SetString(PyExc_ValueError, "a job takes at least a byte, and no negative time");
+    if (most < 0 || (request == Py_None && most == 0)) {
+        PyErr_SetString(PyExc_ValueError, "a job takes at least a byte");
         return NULL;
     }
     if (!io->running) {
@@ -468,16 +485,12 @@ static PyObject *io_submit(Io *io, PyObject *args)
     job->request = request == Py_None ? NULL : Py_NewRef(request);
     job->fd = fd;
     job->most = (size_t)most;
-    job->until = now_ns() + (seconds > 1e6 ? (int64_t)1e15 : (int64_t)(seconds * 1e9));
     Py_INCREF(job); /* the thread's */
     pthread_mutex_lock(&io->lock);
-    *io->fresh_end = job;
-    io->fresh_end = &job->next;
-    bool asleep = io->asleep;
-    io->asleep = false;
+    begin(io, job);
     pthread_mutex_unlock(&io->lock);
-    if (asleep)
-        signal_fd(io->wake);
+    if ((job->request != NULL && !send_some(job)) || !arm(io, job))
+        finish(io, job);
     return (PyObject *)job;
 }
 
@@ -487,7 +500,9 @@ static PyObject *io_cancel(Io *io, PyObject *argument)
         PyErr_SetString(PyExc_TypeError, "only a job can be cancelled");
         return NULL;
     }
-    atomic_store(&((Job *)argument)->cancelled, true);
+    pthread_mutex_lock(&io->lock);
+    ((Job *)argument)->cancelled = true;
+    pthread_mutex_unlock(&io->lock);
     signal_fd(io->wake);
     Py_RETURN_NONE;
 }
@@ -499,7 +514,7 @@ static PyObject *io_fileno(Io *io, PyObject *unused)
 }
 
 static PyMethodDef io_methods[] = {
-    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, seconds, token)."},
+    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, token)."},
     {"cancel", (PyCFunction)io_cancel, METH_O, "End a job soon; it is finished like any other."},
     {"done", (PyCFunction)io_done, METH_NOARGS, "Return the jobs that are finished."},
     {"fileno", (PyCFunction)io_fileno, METH_NOARGS, "A descriptor that is readable while there are finished jobs."},

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 import httpx
 
@@ -44,8 +44,7 @@ _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.
 _NO_RANGE = re.compile(r"bytes \*/(\d{1,19})", re.ASCII | re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The bytes of a file that a body holds."""
 
     start: int

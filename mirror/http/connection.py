@@ -10,11 +10,11 @@ Errors are httpx's, as of any httpx transport; each wait has the time-out of its
 
 from __future__ import annotations
 
-import errno
 import ssl
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import h11
 import httpx
@@ -22,6 +22,7 @@ import trio
 
 from mirror.http import heads
 from mirror.http.addresses import is_public
+from mirror.http.light import LightResponse
 from mirror.http.throttle import PROCESS
 from mirror.http.tls import Tls
 from mirror.http.wire import wire
@@ -58,8 +59,7 @@ class Origin:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One request, as this transport needs it: a URL object for each file would cost more than the rest."""
 
     method: str
@@ -173,14 +173,12 @@ class Connection:
     async def _exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
         method, seconds = asked.method, asked.seconds
         request = heads.request(method, asked.target, asked.headers) + asked.body
-        data = await self._first_bytes(request, 0 if method == "HEAD" else PROCESS.most(CHUNK), seconds)
+        data = await self._first_bytes(request, 0 if method == "HEAD" else PROCESS.most(CHUNK))
         self._used = True
         if (head := heads.usual(data)) is not None:
             begun, length = data[head.end :], 0 if method == "HEAD" else head.length
             counted = _CountedBody(self, begun, length, seconds, done, reusable=head.keeps_alive)
-            return httpx.Response(
-                head.status, headers=head.headers, stream=counted, extensions={PUBLIC: self.public}
-            )
+            return LightResponse(head.status, head.headers, counted, {PUBLIC: self.public})
         framing = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # Sent already; h11 has to know what was asked to tell what kind of body comes back.
         framing.send(h11.Request(method=method, target=asked.target, headers=asked.headers))
@@ -198,10 +196,10 @@ class Connection:
             extensions={DELIMITED: bodyless or bool(codings), PUBLIC: self.public},
         )
 
-    async def _first_bytes(self, request: bytes, most: int, seconds: float) -> Chunk:
+    async def _first_bytes(self, request: bytes, most: int) -> Chunk:
         """Send a request and read the first bytes of the answer, up to ``most`` of its body."""
         try:
-            if data := await self._asked(request, most, seconds):
+            if data := await self._asked(request, most):
                 return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             if self._used:
@@ -211,18 +209,16 @@ class Connection:
             raise NotSentError
         raise httpx.ReadError("it was closed without an answer")
 
-    async def _asked(self, request: bytes, most: int, seconds: float) -> Chunk:
+    async def _asked(self, request: bytes, most: int) -> Chunk:
         if isinstance(self._stream, trio.SocketStream):
-            return await self._over_wire(request, most, seconds)
+            return await self._over_wire(request, most)
         await self._stream.send_all(request)
         return await self._stream.receive_some(most or CHUNK)
 
-    async def _over_wire(self, request: bytes | None, most: int, seconds: float) -> Chunk:
+    async def _over_wire(self, request: bytes | None, most: int) -> Chunk:
         try:
-            return memoryview(await wire().run(self._socket, request, most, seconds))
+            return memoryview(await wire().run(self._socket, request, most))
         except OSError as exc:
-            if exc.errno == errno.ETIMEDOUT:
-                raise httpx.ReadTimeout("no byte in time") from exc
             raise trio.BrokenResourceError(str(exc)) from exc
 
     async def _head(self, framing: h11.Connection) -> h11.Response:
@@ -245,7 +241,7 @@ class Connection:
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
                 if isinstance(self._stream, trio.SocketStream):
-                    return await self._over_wire(None, most, seconds)
+                    return await self._over_wire(None, most)
                 return await self._stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
@@ -271,8 +267,8 @@ class _Body(httpx.AsyncByteStream):
         # httpx knows of bytes only; all that it does with them can be done with a view.
         return cast("AsyncIterator[bytes]", self)
 
-    async def __anext__(self) -> Chunk:
-        raise NotImplementedError
+    @abstractmethod
+    async def __anext__(self) -> Chunk: ...
 
     async def aclose(self) -> None:  # closing never waits, so it needs no shield either
         """Give the connection back where the body is complete, else close it."""

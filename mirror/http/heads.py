@@ -9,7 +9,11 @@ reads, anything malformed) is not judged here: `usual` returns None, and h11 rea
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import httpx
+
+from mirror.http.light import LightHeaders
 
 Raw = list[tuple[bytes, bytes]]
 """Header names and values as they are on the wire."""
@@ -19,17 +23,16 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _HEAD = re.compile(
     rb"HTTP/1\.1 ([2-5]\d\d)(?: [^\r\n\0]*)?\r\n((?:" + _TOKEN + rb":[^\r\n\0]*\r\n)*)\r\n", re.DOTALL
 )
-_LENGTH = re.compile(rb"\d{1,18}")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _TARGET = re.compile(rb"[!-~]+")
 _VALUE = re.compile(rb"[^\r\n\0]*")
 
 
-@dataclass(frozen=True, slots=True)
-class UsualHead:
+class UsualHead(NamedTuple):
     """An answer whose body has a length that is known."""
 
     status: int
-    headers: Raw
+    headers: httpx.Headers
     length: int
     keeps_alive: bool
     end: int
@@ -58,23 +61,21 @@ def usual(data: bytes | memoryview) -> UsualHead | None:
     found = _HEAD.match(data)
     if found is None:
         return None
-    headers: Raw = []
-    length: int | None = None
-    keeps_alive = True
+    raw: Raw = []
+    values: dict[str, str] = {}
     for line in found[2].split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")
         value = value.strip(b" \t")
-        headers.append((name, value))
-        match name.lower():
-            case b"content-length":
-                if length is not None or not _LENGTH.fullmatch(value):
-                    return None
-                length = int(value)
-            case b"transfer-encoding":
-                return None
-            case b"connection":
-                keeps_alive = keeps_alive and b"close" not in value.lower()
-    status = int(found[1])
-    if length is None or status in (204, 304):
+        raw.append((name, value))
+        key = name.decode("ascii").lower()
+        text = value.decode("latin-1")
+        values[key] = f"{values[key]}, {text}" if key in values else text
+    stated = values.get("content-length")
+    if stated is None or "transfer-encoding" in values or not _LENGTH.fullmatch(stated):
         return None
-    return UsualHead(status, headers, length, keeps_alive, found.end())
+    status = int(found[1])
+    if status in (204, 304):
+        return None
+    headers = LightHeaders(raw, values) if found[2].isascii() else httpx.Headers(raw)
+    keeps_alive = "close" not in values.get("connection", "").lower()
+    return UsualHead(status, headers, int(stated), keeps_alive, found.end())

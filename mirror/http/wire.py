@@ -24,20 +24,17 @@ class Wire:
     def __init__(self) -> None:
         self._io: Io[trio.lowlevel.Task] = Io()
 
-    async def run(
-        self, sock: trio.socket.SocketType, request: bytes | None, most: int, seconds: float
-    ) -> Exchange:
+    async def run(self, sock: trio.socket.SocketType, request: bytes | None, most: int) -> Exchange:
         """Do one job on a socket, which nobody else may use meanwhile; see `_wire.Io.submit`.
 
         Returns:
             The job, finished. One that is cut short by the end of the stream is no error.
 
         Raises:
-            TimeoutError: nothing whole came within ``seconds``.
             OSError: the connection broke.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = self._io.submit(sock.fileno(), request, most, seconds, trio.lowlevel.current_task())
+        job = self._io.submit(sock.fileno(), request, most, trio.lowlevel.current_task())
 
         def abort(_: object) -> trio.lowlevel.Abort:
             # The socket is the thread's until it says otherwise, which it does at once.

@@ -24,11 +24,12 @@ from cache import Cache, Node, durability
 from cache.fsck import Verdict, fsck
 from cache.writer import Writer
 from tests.cache.support import content, file, files, fill, read_all, write
+from tests.support import faults
 
 FILES = 8
 CALLS = {
     "open": 60,
-    "pwritev": 40,
+    "pwrite": 40,
     "fdatasync": 15,
     "setxattr": 8,
     "fsync": 20,
@@ -57,8 +58,19 @@ def arm(function: str, at: int, *, after: bool) -> None:
         "syncfs": (durability.Durability, "_sync_file_system"),
     }
     holder, name = inside.get(function, (os, function))
-    real = getattr(holder, name)
     calls = 0
+    if function in faults.FUNCTIONS:
+
+        def shown(called: str, _takes: int, done: bool) -> int:
+            nonlocal calls
+            calls += called == function and not done
+            if called == function and calls == at and done == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 0
+
+        faults.hook(shown)
+        return
+    real = getattr(holder, name)
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
@@ -188,4 +200,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    faults.begin_anew("tests.cache.crash")
     main()

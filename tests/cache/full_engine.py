@@ -38,6 +38,7 @@ from mirror.namespace import Namespace
 from mirror.retry import Schedule
 from tests.cache.support import content
 from tests.model.system import CHECKS, Mounted
+from tests.support import faults
 from tests.support.fake_remote import FakeRemote, Source
 
 KIB = 1024
@@ -47,7 +48,7 @@ SCHEDULE = Schedule(first=0.001, longest=0.01, tries=3, deadline=10.0)
 DEADLINE = 30.0
 """Seconds until a read counts as hanging."""
 CALLS = {
-    "pwritev": 40,
+    "pwrite": 40,
     "open": 200,
     "write": 20,
     "rename": 12,
@@ -58,6 +59,14 @@ CALLS = {
     "commit": 30,
 }
 """Functions at whose calls the disk becomes full, and at which of them at most."""
+
+
+_beforehand: list[Callable[[str, int], int]] = []
+"""Asked before each call of `faults.FUNCTIONS`: given it and what it takes, they return an errno, or 0."""
+
+
+def _shown(function: str, takes: int, done: bool) -> int:
+    return 0 if done else next(filter(None, (asked(function, takes) for asked in list(_beforehand))), 0)
 
 
 class Disk:
@@ -123,6 +132,15 @@ class Disk:
 
         os.unlink = unlink  # type: ignore[assignment]
 
+        def refused(function: str, takes: int) -> int:
+            what = "_names" if function == "open" else "_credit"
+            if self._quota and takes > getattr(self, what):
+                self.full += 1
+                return errno.EDQUOT
+            if self._quota:
+                setattr(self, what, getattr(self, what) - takes)
+            return 0
+
         def limited(name: str, takes: Callable[..., int], what: str) -> None:
             real = getattr(os, name)
 
@@ -136,10 +154,9 @@ class Disk:
 
             setattr(os, name, call)
 
-        limited("pwritev", lambda _, chunks, __: sum(map(len, chunks)), "_credit")
         limited("posix_fallocate", lambda _, __, size: size, "_credit")
         limited("setxattr", lambda *_: 1, "_credit")
-        limited("open", lambda path, flags, *_: flags & os.O_CREAT and not Path(path).exists(), "_names")
+        _beforehand.append(refused)
         transaction = Writer._transaction
 
         def writes(writer: Writer, batch: Any) -> Any:
@@ -156,8 +173,19 @@ def at_call(function: str, number: int, action: Callable[[], None]) -> Callable[
     """Have ``action`` done right before a call of a function; returns what takes that back."""
     holder: Any = Writer if function == "commit" else os
     name = "_commit" if function == "commit" else function
-    real = getattr(holder, name)
     calls = 0
+
+    def before(called: str, _takes: int) -> int:
+        nonlocal calls
+        calls += called == function
+        if called == function and calls == number:
+            action()
+        return 0
+
+    if function in faults.FUNCTIONS:
+        _beforehand.insert(0, before)
+        return lambda: _beforehand.remove(before)
+    real = getattr(holder, name)
 
     def counted(*args: Any, **more: Any) -> Any:
         nonlocal calls
@@ -298,6 +326,7 @@ def main() -> None:
     namespace_module.REVALIDATION = Schedule(first=0.001, longest=0.01, tries=2, deadline=5.0)
     folder = top / "disk"
     folder.mkdir(exist_ok=True)
+    faults.hook(_shown)
     disk = Disk(kind, folder)
     if kind == "quota":
         disk.watch_quota()
@@ -322,4 +351,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    faults.begin_anew("tests.cache.full_engine")
     main()

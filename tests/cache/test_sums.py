@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from itertools import pairwise
 
 import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import Buffer
 
 from cache import sums
-from cache.sums import Run, Sums, combined, crc32c, damaged, runs_of, unpacked
+from cache._files import Job, crc32c, store
+from cache.sums import Run, Sums, combined, damaged, unpacked
 
 
 @given(st.binary(max_size=5000), st.binary(max_size=5000))
@@ -22,6 +25,13 @@ def test_the_sum_of_two_runs_follows_from_theirs(first: bytes, second: bytes) ->
 @pytest.fixture
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sums, "BLOCK", 1000)
+
+
+def written(at: int, chunks: list[Buffer]) -> list[Run]:
+    """The runs of a write, in blocks of 1,000 bytes."""
+    with tempfile.TemporaryFile() as file:
+        job: Job[None] = store(file.fileno(), at, sums.BLOCK, chunks)
+        return [Run(*run) for run in job.run().runs]
 
 
 @pytest.mark.usefixtures("_small_blocks")
@@ -36,7 +46,7 @@ def test_runs_that_come_in_any_order_make_one_sum(seed: int) -> None:
     for done, (start, stop) in enumerate(pieces):
         assert (known.whole(len(data)) is None) is (done < len(pieces))
         middle = (start + stop) // 2
-        for run in runs_of(start, [data[start:middle], memoryview(data)[middle:stop]]):
+        for run in written(start, [data[start:middle], memoryview(data)[middle:stop]]):
             known.add(run)
     assert known.whole(len(data)) == google_crc32c.value(data)
     assert len(known) == -(-len(data) // 1000)

@@ -31,10 +31,10 @@ DATA = noise("large", 64 * MiB)
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
     """A world whose cache has no room for anything."""
 
-    def refuse(_objects: Objects, _node: Node) -> None:
+    async def refuse(_objects: Objects, _node: Node) -> None:
         raise CacheFull("no room")
 
-    monkeypatch.setattr(Objects, "fill", refuse)
+    monkeypatch.setattr(Objects, "begin", refuse)
 
     @asynccontextmanager
     async def world(remote: FakeRemote) -> AsyncIterator[World]:

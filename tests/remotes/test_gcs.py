@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from cache._files import crc32c
 from cache.digests import Algorithm, Digest
 from cache.model import same_version
-from cache.sums import crc32c
 from mirror.errors import IsAFolder, NotAFolder, NotFound, OriginFailed, ProtocolError, VersionChanged
 from mirror.remotes import How, open_remote
 from mirror.remotes import key as key_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import h11
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ def test_a_usual_head() -> None:
     head = usual(NGINX)
     assert head is not None
     assert (head.status, head.length, head.keeps_alive, NGINX[head.end :]) == (206, 10, True, b"0123456789")
-    assert head.headers[3] == (b"ETag", b'"a:b"')
+    assert head.headers.raw[3] == (b"ETag", b'"a:b"')
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,30 @@ def test_never_different_from_h11(first: bytes, headers: list[bytes]) -> None:
     answer = wire.next_event()
     assert isinstance(answer, h11.Response)
     assert answer.status_code == head.status
-    assert answer.headers.raw_items() == head.headers
+    assert answer.headers.raw_items() == head.headers.raw
     assert int(dict(answer.headers)[b"content-length"]) == head.length
     assert wire.trailing_data[0] == data[head.end :]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"X-A", b"x-a", b"Etag", b"DATE"]),
+            st.sampled_from([b"1", b"", b" a,b", b"\xe4"]),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(["x-a", "X-A", "etag", "date", "content-length", "absent"]),
+)
+def test_headers_say_what_those_of_httpx_say(fields: list[tuple[bytes, bytes]], name: str) -> None:
+    lines = [b"%b: %b" % field for field in fields]
+    head = usual(b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: 0", *lines, b"", b""]))
+    assert head is not None
+    theirs = httpx.Headers([(b"Content-Length", b"0"), *((name, value.strip()) for name, value in fields)])
+    assert head.headers.get(name, "none") == theirs.get(name, "none")
+    assert (name in head.headers) == (name in theirs)
+    assert head.headers.multi_items() == theirs.multi_items()
+    assert head.headers == theirs
 
 
 @given(st.binary())

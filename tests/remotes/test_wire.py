@@ -31,7 +31,8 @@ async def ask(
     ours: socket.socket, *, request: bytes | None = REQUEST, most: int = 1 << 20, seconds: float = 5.0
 ) -> bytes:
     """Do one job; returns all that came."""
-    return bytes(memoryview(await wire().run(trio.socket.from_stdlib_socket(ours), request, most, seconds)))
+    with trio.fail_after(seconds):
+        return bytes(memoryview(await wire().run(trio.socket.from_stdlib_socket(ours), request, most)))
 
 
 async def test_head_and_body_come_in_one_piece(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -75,7 +76,7 @@ async def test_what_it_returns_at_once(
 async def test_no_more_of_a_body_than_was_asked_for(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000))
-    job = await wire().run(trio.socket.from_stdlib_socket(ours), REQUEST, 10, 5.0)
+    job = await wire().run(trio.socket.from_stdlib_socket(ours), REQUEST, 10)
     first = len(memoryview(job)) - job.head
     # What came with the head is here already, and nothing of it is lost.
     rest = 100_000 - first
@@ -117,7 +118,7 @@ async def test_silence_is_waited_for_no_longer_than_asked(pair: tuple[socket.soc
     for request in (REQUEST, None):
         if request is not None:
             theirs.sendall(b"HTTP/1.1 200 OK\r\n")
-        with pytest.raises(TimeoutError):
+        with pytest.raises(trio.TooSlowError):
             await ask(ours, request=request, seconds=0.05)
 
 
@@ -185,18 +186,17 @@ def test_what_cannot_be_a_job_is_refused(pair: tuple[socket.socket, socket.socke
     ours, _ = pair
     io: Io[None] = Io()
     for wrong in (
-        (ours.fileno(), None, 0, 1.0, None),
-        (ours.fileno(), b"", -1, 1.0, None),
-        (0, b"", 1, -1.0, None),
+        (ours.fileno(), None, 0, None),
+        (ours.fileno(), b"", -1, None),
     ):
         with pytest.raises(ValueError, match="at least a byte"):
             io.submit(*wrong)
     with pytest.raises(TypeError):
-        io.submit(ours.fileno(), "text", 1, 1.0, None)  # type: ignore[arg-type]
-    job = io.submit(ours.fileno(), REQUEST, 1, 60.0, None)
+        io.submit(ours.fileno(), "text", 1, None)  # type: ignore[arg-type]
+    job = io.submit(ours.fileno(), REQUEST, 1, None)
     with pytest.raises(BufferError):
         memoryview(job)
     io.close()  # cancels what is left
     assert [done.error for done in io.done()] == [errno.ECANCELED]
     with pytest.raises(ValueError, match="closed"):
-        io.submit(ours.fileno(), REQUEST, 1, 60.0, None)
+        io.submit(ours.fileno(), REQUEST, 1, None)

@@ -1,0 +1,49 @@
+"""Faults of the disk below `cache._files`, which Python cannot patch: a library that comes before libc."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("faults.c")
+FUNCTIONS = ("open", "pwrite", "rename")
+"""Calls on the files of objects that a hook is shown."""
+
+Hook = Callable[[str, int, bool], int]
+"""Given the function, what it takes (bytes, new names), and whether it is done; returns an errno, or 0."""
+
+_LOADED = "MIRROR_TEST_FAULTS"
+_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
+_kept: list[object] = []
+
+
+def begin_anew(module: str) -> None:
+    """Have this program, ``python -m MODULE``, begin anew with the library; returns where it has."""
+    if os.environ.get(_LOADED):
+        return
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    assert compiler, "apt-get install gcc"
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        library = Path(folder) / "faults.so"
+        flags = ["-std=gnu11", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run([compiler, *flags, SOURCE, "-ldl", "-o", library], check=True)
+        env = {**os.environ, "LD_PRELOAD": str(library), _LOADED: "1"}
+        done = subprocess.run([sys.executable, "-m", module, *sys.argv[1:]], env=env, check=False)
+    sys.exit(done.returncode)
+
+
+def hook(wanted: Hook) -> None:
+    """Show the calls of `FUNCTIONS` to a hook, in whichever thread they are made."""
+
+    def shown(function: bytes, takes: int, after: int) -> int:
+        return wanted(function.decode(), takes, bool(after))
+
+    kept = _TYPE(shown)
+    _kept.append(kept)
+    ctypes.CDLL(None).faults_hook(kept)

@@ -255,20 +255,41 @@ static void job_dealloc(Job *job)
     Py_TYPE(job)->tp_free((PyObject *)job);
 }
 
-static PyObject *job_run(Job *job, PyObject *unused)
+static bool give(Job *job)
 {
-    (void)unused;
-    if (job->given) {
+    if (job->given)
         PyErr_SetString(PyExc_ValueError, "a job is done once");
-        return NULL;
-    }
+    bool first = !job->given;
     job->given = true;
-    Py_BEGIN_ALLOW_THREADS
-    job->work(job);
-    Py_END_ALLOW_THREADS
+    return first;
+}
+
+static PyObject *finished(Job *job)
+{
     job->finished = true;
     let_go(job);
     return Py_NewRef(job);
+}
+
+static PyObject *job_run(Job *job, PyObject *unused)
+{
+    (void)unused;
+    if (!give(job))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    job->work(job);
+    Py_END_ALLOW_THREADS
+    return finished(job);
+}
+
+/* Whoever lets go of the interpreter's lock gets it back when a thread that computes is made to give it up. */
+static PyObject *job_run_at_once(Job *job, PyObject *unused)
+{
+    (void)unused;
+    if (!give(job))
+        return NULL;
+    job->work(job);
+    return finished(job);
 }
 
 static bool is_finished(Job *job)
@@ -320,6 +341,7 @@ static PyObject *job_runs(Job *job, void *unused)
 
 static PyMethodDef job_methods[] = {
     {"run", (PyCFunction)job_run, METH_NOARGS, "Do it here; returns the job."},
+    {"run_at_once", (PyCFunction)job_run_at_once, METH_NOARGS, "Do it here, keeping the interpreter's lock."},
     {"lease", (PyCFunction)job_lease, METH_NOARGS,
      "Take what a lease is: (fd, inode, length, whether it is ours alone, fd of the writer, fd of what has the name)."},
     {"named", (PyCFunction)job_named, METH_NOARGS, "Take two descriptors of the file that got its name."},
@@ -567,11 +589,12 @@ static PyObject *thread_submit(Thread *owner, PyObject *args)
     PyObject *token;
     if (!PyArg_ParseTuple(args, "O!O", &JobType, &job, &token))
         return NULL;
-    if (job->given || !owner->running) {
-        PyErr_SetString(PyExc_ValueError, job->given ? "a job is done once" : "it is closed");
+    if (!owner->running) {
+        PyErr_SetString(PyExc_ValueError, "it is closed");
         return NULL;
     }
-    job->given = true;
+    if (!give(job))
+        return NULL;
     job->token = Py_NewRef(token);
     Py_INCREF(job); /* the thread's */
     pthread_mutex_lock(&owner->lock);

@@ -22,9 +22,15 @@ class Job(Generic[T]):
     def run(self) -> Job[T]:
         """Do it here; returns the job. Blocks."""
 
+    def run_at_once(self) -> Job[T]:
+        """The same without letting other threads run: for what takes less time than having them stop again."""
+
     def lease(self) -> tuple[int, int, int, bool, int, int]:
-        """Take what a lease is: descriptor, inode, length, whether the file is this user's alone, descriptor
-        of a writer, and of what has the final name; -1: there is none. The caller owns the descriptors.
+        """Take what was opened; the caller owns the descriptors.
+
+        Returns:
+            Of the lease its descriptor, the file's inode and length, and whether it is this user's alone; then
+            the descriptors of a writer, and of what has the final name; -1: there is none.
         """
 
     def named(self) -> tuple[int, int]:

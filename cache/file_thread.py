@@ -62,4 +62,4 @@ def file_thread() -> FileThread:
 
 async def done(job: Job, *, waits: bool) -> Job:
     """Do a job, in the thread when it ``waits`` for the disk; returns it."""
-    return await file_thread().do(job) if waits else job.run()
+    return await file_thread().do(job) if waits else job.run_at_once()

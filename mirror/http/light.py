@@ -6,6 +6,7 @@ that is never asked of it: they cost more than all of what is looked at.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -49,9 +50,9 @@ class LightResponse(httpx.Response):
     # What httpx gives to each instance, and changes where it needs to.
     is_closed = False
     is_stream_consumed = False
-    default_encoding = "utf-8"
-    next_request = None
-    _request = None
+    default_encoding: str | Callable[[bytes], str] = "utf-8"
+    next_request: httpx.Request | None = None
+    _request: httpx.Request | None = None
     _num_bytes_downloaded = 0
 
     def __init__(

@@ -23,13 +23,13 @@ class Job(Generic[T]):
         """Do it here; returns the job. Blocks."""
 
     def run_at_once(self) -> Job[T]:
-        """The same without letting other threads run: for what takes less time than having them stop again."""
+        """The same without letting others run: for what takes less time than having them stop again."""
 
     def lease(self) -> tuple[int, int, int, bool, int, int]:
         """Take what was opened; the caller owns the descriptors.
 
         Returns:
-            Of the lease its descriptor, the file's inode and length, and whether it is this user's alone; then
+            Of the lease its descriptor, the inode and length of its file, and whether that is ours alone; then
             the descriptors of a writer, and of what has the final name; -1: there is none.
         """
 

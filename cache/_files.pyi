@@ -29,7 +29,7 @@ class Job(Generic[T]):
         """Take what was opened; the caller owns the descriptors.
 
         Returns:
-            Of the lease its descriptor, the inode and length of its file, and whether that is ours alone; then
+            Of the lease its descriptor, its file's inode and length, and whether that is ours alone; then
             the descriptors of a writer, and of what has the final name; -1: there is none.
         """
 

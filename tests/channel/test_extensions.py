@@ -1,0 +1,63 @@
+"""The modules in C that Python loads, under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+Their own tests are run with them, in a copy of the packages that has them built so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from tests.channel.test_sanitizers import BUILDS, compiler
+
+ROOT = Path(__file__).parents[2]
+MODULES = {
+    "cache/_files": "tests/cache/test_files.py",
+    "mirror/http/_wire": "tests/remotes/test_wire.py",
+}
+
+
+def test_their_own_tests_find_no_wrong_access(tmp_path: Path) -> None:
+    for name in ("cache", "mirror", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "schema.sql", tmp_path)
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    flags = ["-std=gnu11", "-g", "-fPIC", "-shared", "-pthread", *BUILDS["address"]]
+    for module in MODULES:
+        target = tmp_path / f"{module}{suffix}"
+        target.unlink()
+        include = f"-I{sysconfig.get_path('include')}"
+        subprocess.run([compiler(), *flags, include, tmp_path / f"{module}.c", "-o", target], check=True)
+    runtime = subprocess.run(
+        [compiler(), "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    env = {
+        **os.environ,
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter leaves much to the end of the process
+        "PYTHONMALLOC": "malloc",
+        "PYTHONPATH": str(tmp_path),
+    }
+    where = "import cache._files as f, mirror.http._wire as w; print(f.__file__, w.__file__)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", where], env=env, cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert loaded.count(str(tmp_path)) == len(MODULES)
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        *MODULES.values(),
+    ]
+    result = subprocess.run(tests, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -2,8 +2,8 @@
 
 Both sides begin with nothing: ours with a new mount over an empty cache folder (mounting is not
 measured, the first listing is), curl with an empty folder. Both are timed from the start to the end
-of one process, the reader or curl, and write to the same file system; what they wrote is flushed and
-deleted between the measurements. The origin's pages are in memory for both.
+of one process, the reader or curl, and write to the same file system; what they wrote is flushed, and
+large files are deleted, between the measurements. The origin's pages are in memory for both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.measure import OURS, REFERENCE, Result, Row, take_turns
-from tests.bench.stand import BIG, SMALL, Stand, settle, small_names, wall
+from tests.bench.stand import BIG, SMALL, Stand, kept, settle, small_names, wall
 
 SEQUENTIAL = Row("cold_sequential", "cold sequential read", "curl -o", "MB/s", 0.7, 1.2, more_is_better=True)
 EPOCH = Row("cold_epoch", "cold epoch over small files", "one curl, one connection", "µs", 3.0, 1.0)
@@ -47,7 +47,7 @@ def _mount_big(stand: Stand) -> float:
 
 
 def _mount_small(stand: Stand) -> float:
-    with stand.mount() as mount, tempfile.NamedTemporaryFile("w", suffix=".list") as names:
+    with stand.mount(cache=kept(stand)) as mount, tempfile.NamedTemporaryFile("w", suffix=".list") as names:
         names.write("".join(f"{path}\n" for path in stand.small(mount.path)))
         names.flush()
         settle()
@@ -60,7 +60,9 @@ def _curl_big(stand: Stand) -> float:
 
 
 def _curl_small(stand: Stand) -> float:
-    with _empty_folder(stand) as folder, tempfile.NamedTemporaryFile("w", suffix=".curl") as config:
+    folder = kept(stand)
+    with tempfile.NamedTemporaryFile("w", suffix=".curl") as config:
+        settle()
         for name in small_names(stand.scale):
             config.write(f'url = "{stand.server.url}{SMALL}/{name}"\noutput = "{folder / name}"\n')
         config.flush()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.bench.measure import OURS, REFERENCE, Result, Row, take_turns
 from tests.bench.origins import ORIGINS, Origin, Served
-from tests.bench.stand import BIG, SMALL, Stand, settle, small_names, wall
+from tests.bench.stand import BIG, SMALL, Stand, kept, settle, small_names, wall
 from tests.bench.together import STARTED
 from tests.support import mountinfo
 from tests.support.mounts import mounted
@@ -98,59 +98,59 @@ def _sides(
             names.flush()
             return wall([str(stand.reader), "epoch", names.name]) * 1e6 / files
 
-    def ours(reading: Callable[[Path], float]) -> float:
-        with mounted(f"{served.source}/", env=served.env) as mount:
+    def ours(reading: Callable[[Path], float], cache: Path | None = None) -> float:
+        with mounted(f"{served.source}/", env=served.env, cache=cache) as mount:
             settle()
             return reading(mount.path)
 
-    def theirs(reading: Callable[[Path], float], *options: str) -> float:
-        with _rclone_mount(served, options) as path:
+    def theirs(reading: Callable[[Path], float], *options: str, cache: Path | None = None) -> float:
+        with _rclone_mount(served, options, cache) as path:
             settle()
             return reading(path)
 
     return {
         "sequential": (lambda: ours(sequential), lambda: theirs(sequential, *_STREAMS)),
-        "epoch": (lambda: ours(epoch), lambda: theirs(epoch)),
+        "epoch": (lambda: ours(epoch, kept(stand)), lambda: theirs(epoch, cache=kept(stand))),
         "warm_large": (
-            lambda: megabytes / _warm(stand, served, commands, "/", BIG),
-            lambda: megabytes / _copy(stand, served, commands, BIG),
+            lambda: megabytes / _in_passing(stand, lambda to: _warm(to, served, commands, "/", BIG)),
+            lambda: megabytes / _in_passing(stand, lambda to: _copy(to, served, commands, BIG)),
         ),
         "warm_small": (
-            lambda: files / _warm(stand, served, commands, f"/{SMALL}/"),
-            lambda: files / _copy(stand, served, commands, SMALL),
+            lambda: files / _warm(kept(stand), served, commands, f"/{SMALL}/"),
+            lambda: files / _copy(kept(stand), served, commands, SMALL),
         ),
     }
 
 
-def _warm(stand: Stand, served: Served, commands: dict[str, object], path: str, *patterns: str) -> float:
-    with _folder(stand) as cache:
-        argv = [sys.executable, "-c", STARTED, "warm", "--quiet", "--jobs", str(JOBS), "--cache", str(cache)]
-        argv += [served.source + path, *patterns]
-        began = time.perf_counter()
-        with subprocess.Popen(
-            argv, env=_environment(served.env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdout.readline()
-            ready = time.perf_counter()
-            process.stdin.write("\n")
-            process.stdin.flush()
-            assert process.wait() == 0
-            ended = time.perf_counter()
-        _note(commands, "mirror_warm_seconds", ended - began)
-        return ended - ready
+def _warm(cache: Path, served: Served, commands: dict[str, object], path: str, *patterns: str) -> float:
+    settle()
+    argv = [sys.executable, "-c", STARTED, "warm", "--quiet", "--jobs", str(JOBS), "--cache", str(cache)]
+    argv += [served.source + path, *patterns]
+    began = time.perf_counter()
+    with subprocess.Popen(
+        argv, env=_environment(served.env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        ready = time.perf_counter()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait() == 0
+        ended = time.perf_counter()
+    _note(commands, "mirror_warm_seconds", ended - began)
+    return ended - ready
 
 
-def _copy(stand: Stand, served: Served, commands: dict[str, object], path: str) -> float:
-    with _folder(stand) as target:
-        options = [f"--transfers={JOBS}", f"--checkers={JOBS}", f"--multi-thread-streams={JOBS}"]
-        argv = [_rclone(), "copy", *options, f"{served.remote}{path}", str(target)]
-        began = time.perf_counter()
-        subprocess.run(argv, check=True, env=_environment(served.env), stdout=subprocess.DEVNULL)
-        _note(commands, "rclone_copy_seconds", time.perf_counter() - began)
-        subprocess.run(["sync", "-f", str(target)], check=True)
-        return time.perf_counter() - began
+def _copy(target: Path, served: Served, commands: dict[str, object], path: str) -> float:
+    settle()
+    options = [f"--transfers={JOBS}", f"--checkers={JOBS}", f"--multi-thread-streams={JOBS}"]
+    argv = [_rclone(), "copy", *options, f"{served.remote}{path}", str(target)]
+    began = time.perf_counter()
+    subprocess.run(argv, check=True, env=_environment(served.env), stdout=subprocess.DEVNULL)
+    _note(commands, "rclone_copy_seconds", time.perf_counter() - began)
+    subprocess.run(["sync", "-f", str(target)], check=True)
+    return time.perf_counter() - began
 
 
 def _note(commands: dict[str, object], name: str, seconds: float) -> None:
@@ -159,24 +159,28 @@ def _note(commands: dict[str, object], name: str, seconds: float) -> None:
     times.append(seconds)
 
 
-@contextmanager
-def _folder(stand: Stand) -> Iterator[Path]:
+def _in_passing(stand: Stand, work: Callable[[Path], float]) -> float:
+    """Work with a new folder that goes away again."""
     folder = Path(tempfile.mkdtemp(prefix="rclone-", dir=stand.folder))
     try:
-        settle()
-        yield folder
+        return work(folder)
     finally:
         shutil.rmtree(folder)
 
 
 @contextmanager
-def _rclone_mount(served: Served, options: Sequence[str]) -> Iterator[Path]:
+def _rclone_mount(served: Served, options: Sequence[str], cache: Path | None) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="rclone-mount-"))
     path = home / "mnt"
     path.mkdir()
     argv = [*_PDEATHSIG, _rclone(), "mount", served.remote, str(path), "--read-only", "--vfs-cache-mode=full"]
-    argv += [f"--cache-dir={home}/cache", "--vfs-cache-max-size=off", "--buffer-size=16M", "--no-checksum"]
-    argv += [f"--transfers={JOBS}", f"--checkers={JOBS}", "--vfs-fast-fingerprint", *options]
+    argv += [
+        f"--cache-dir={cache or home / 'cache'}",
+        "--vfs-cache-max-size=off",
+        "--buffer-size=16M",
+        "--no-checksum",
+    ]
+    argv += ["--buffer-size=16M", f"--transfers={JOBS}", f"--checkers={JOBS}", "--vfs-fast-fingerprint", *options]
     try:
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(argv, env=_environment(served.env), stdout=log, stderr=log)

@@ -126,6 +126,15 @@ def wall(action: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
+def kept(stand: Stand) -> Path:
+    """A new folder for small files, which stays until the bench ends.
+
+    ext4 looks long for an inode while many were deleted within the last minutes: whoever makes files
+    after a round's were deleted would measure that.
+    """
+    return Path(tempfile.mkdtemp(prefix="kept-", dir=stand.folder))
+
+
 def settle() -> None:
     """Let earlier writes reach the disk, so that nobody pays for another's."""
     os.sync()

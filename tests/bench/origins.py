@@ -12,8 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import s3_servers
 from tests.support.certificates import certificate
 from tests.support.servers import nginx
+from tests.support.webdav import apache_dav
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,33 @@ def _https(root: Path) -> Iterator[Served]:
             yield Served(server.url[:-1], f":http,url='{server.url}':", {"SSL_CERT_FILE": str(cert)})
 
 
+@contextmanager
+def _s3(root: Path) -> Iterator[Served]:
+    with s3_servers.seaweedfs() as server:
+        s3_servers.fill(server, "bench", root)
+        endpoint = server.url[:-1]
+        env = {
+            "AWS_ACCESS_KEY_ID": s3_servers.KEY,
+            "AWS_SECRET_ACCESS_KEY": s3_servers.SECRET,
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": endpoint,
+            "RCLONE_S3_PROVIDER": "Other",
+            "RCLONE_S3_ENDPOINT": endpoint,
+            "RCLONE_S3_ENV_AUTH": "true",
+        }
+        yield Served("s3://bench", ":s3:bench/", env)
+
+
+@contextmanager
+def _webdav(root: Path) -> Iterator[Served]:
+    with apache_dav(root) as server:
+        address = server.url.removeprefix("http://")[:-1]
+        yield Served(f"webdav://{address}", f":webdav,url='{server.url}',vendor=other:")
+
+
 ORIGINS = (
     Origin("http", _http),
     Origin("https", _https),
+    Origin("s3", _s3),
+    Origin("webdav", _webdav),
 )

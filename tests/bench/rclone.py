@@ -174,13 +174,8 @@ def _rclone_mount(served: Served, options: Sequence[str], cache: Path | None) ->
     path = home / "mnt"
     path.mkdir()
     argv = [*_PDEATHSIG, _rclone(), "mount", served.remote, str(path), "--read-only", "--vfs-cache-mode=full"]
-    argv += [
-        f"--cache-dir={cache or home / 'cache'}",
-        "--vfs-cache-max-size=off",
-        "--buffer-size=16M",
-        "--no-checksum",
-    ]
-    argv += ["--buffer-size=16M", f"--transfers={JOBS}", f"--checkers={JOBS}", "--vfs-fast-fingerprint", *options]
+    argv += [f"--cache-dir={cache or home / 'cache'}", "--vfs-cache-max-size=off", "--buffer-size=16M"]
+    argv += [f"--transfers={JOBS}", f"--checkers={JOBS}", "--vfs-fast-fingerprint", "--no-checksum", *options]
     try:
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(argv, env=_environment(served.env), stdout=log, stderr=log)

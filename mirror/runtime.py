@@ -7,6 +7,7 @@ in files that could be out of date.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -78,6 +79,46 @@ def mount_at(path: str | os.PathLike[str]) -> MountPoint | None:
     """The topmost mount, of whatever type, on exactly this folder; no file system is asked."""
     here = Path(path)
     return next((mount for mount in reversed(all_mounts()) if mount.path == here), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Where a mount shows as well: a bind mount, or the copy that a new mount namespace begins with."""
+
+    path: Path
+    pid: int | None
+    """A process of the other mount namespace; None: it is in ours."""
+
+    def __str__(self) -> str:
+        """Where, for a message that goes on after 'is mounted'."""
+        if self.pid is None:
+            return f"on {self.path}"
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{self.pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+            return f"in another mount namespace, that of process {self.pid} ({name})"
+        return f"in another mount namespace, that of process {self.pid}"
+
+
+def copy_of(device: str) -> Copy | None:
+    """One place where a mount of ours shows, by its device; None where there is none, or none we may see.
+
+    The kernel ends a file system with its last mount, wherever that is: until then its keeper serves it.
+    """
+    seen = set()
+    numbers = (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    for process in ("self", *sorted(numbers, key=int)):
+        try:
+            namespace = Path(f"/proc/{process}/ns/mnt").readlink()
+            if namespace in seen:
+                continue
+            table = Path(f"/proc/{process}/mountinfo").read_text(encoding="latin-1")
+        except OSError:  # another user's, or it has ended
+            continue
+        seen.add(namespace)
+        for mount in parse_mountinfo(table):
+            if mount.device == device and mount.fstype == FSTYPE:
+                return Copy(mount.path, None if process == "self" else int(process))
+    return None
 
 
 def folder() -> Path:

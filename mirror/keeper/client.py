@@ -44,11 +44,11 @@ def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> bool
     """Unmount, and return once the mount is gone and both its processes have ended.
 
     A mount whose keeper is dead is detached. Returns False for one that is in use and was detached
-    because of ``lazy``: its processes live on until its last user lets go. Raises SetupError when
-    nothing of ours is mounted there, when it is in use (and not ``lazy``), or when its processes still
-    run after ``timeout`` seconds.
+    because of ``lazy``, or shows elsewhere as well (`mirror.runtime.copy_of`): its processes live on until
+    its last user lets go. Raises SetupError when nothing of ours is mounted there, when it is in use (and
+    not ``lazy``), or when its processes still run after ``timeout`` seconds.
     """
-    _ours(mountpoint)
+    device = _ours(mountpoint).device
     if at.is_dead(mountpoint):
         at.clear_stale(mountpoint)
         _forget(mountpoint)
@@ -71,21 +71,28 @@ def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> bool
                 raise
             at.detach(mountpoint)
             return False
+        if lazy and runtime.copy_of(device) is not None:
+            return False
         deadline = time.monotonic() + timeout
         for process in processes:
             poll = select.poll()
             poll.register(process, select.POLLIN)
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise SetupError(
-                    f"{mountpoint} is unmounted, but its processes still run after {timeout:g} s"
-                )
+                raise _lives_on(mountpoint, device, timeout)
     return True
 
 
-def _ours(mountpoint: str) -> None:
+def _lives_on(mountpoint: str, device: str, seconds: float) -> SetupError:
+    if (copy := runtime.copy_of(device)) is not None:
+        return SetupError(f"{mountpoint} is unmounted, but still mounted {copy}: its processes end with that")
+    return SetupError(f"{mountpoint} is unmounted, but its processes still run after {seconds:g} s")
+
+
+def _ours(mountpoint: str) -> runtime.MountPoint:
     mount = runtime.mount_at(mountpoint)
     if mount is None or mount.fstype != runtime.FSTYPE:
         raise SetupError(f"{mountpoint} is not mounted by mirror: 'mirror status' lists what is")
+    return mount
 
 
 def _unanswered(mountpoint: str) -> MirrorError:

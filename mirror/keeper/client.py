@@ -40,19 +40,19 @@ def status(mountpoint: str) -> dict[str, Any]:
     return report
 
 
-def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> bool:
+def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> str | None:
     """Unmount, and return once the mount is gone and both its processes have ended.
 
-    A mount whose keeper is dead is detached. Returns False for one that is in use and was detached
-    because of ``lazy``, or shows elsewhere as well (`mirror.runtime.copy_of`): its processes live on until
-    its last user lets go. Raises SetupError when nothing of ours is mounted there, when it is in use (and
-    not ``lazy``), or when its processes still run after ``timeout`` seconds.
+    A mount whose keeper is dead is detached. With ``lazy`` returns at once for one that is in use or shows
+    elsewhere as well (`mirror.runtime.copy_of`), and says so: its processes live on until its last user
+    lets go. Raises SetupError when nothing of ours is mounted there, when it is in use (and not ``lazy``),
+    or when its processes still run after ``timeout`` seconds.
     """
     device = _ours(mountpoint).device
     if at.is_dead(mountpoint):
         at.clear_stale(mountpoint)
         _forget(mountpoint)
-        return True
+        return None
     with contextlib.ExitStack() as held:
         processes: list[int] = []
         try:
@@ -70,22 +70,24 @@ def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> bool
             if not lazy or not isinstance(exc.__cause__, OSError) or exc.__cause__.errno != errno.EBUSY:
                 raise
             at.detach(mountpoint)
-            return False
-        if lazy and runtime.copy_of(device) is not None:
-            return False
+            return f"{mountpoint} was in use: it is detached, and ends when its last user lets go"
+        if lazy and (copy := runtime.copy_of(device)) is not None:
+            return _shows(mountpoint, copy)
         deadline = time.monotonic() + timeout
         for process in processes:
             poll = select.poll()
             poll.register(process, select.POLLIN)
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise _lives_on(mountpoint, device, timeout)
-    return True
+                if (copy := runtime.copy_of(device)) is not None:
+                    raise SetupError(_shows(mountpoint, copy))
+                raise SetupError(
+                    f"{mountpoint} is unmounted, but its processes still run after {timeout:g} s"
+                )
+    return None
 
 
-def _lives_on(mountpoint: str, device: str, seconds: float) -> SetupError:
-    if (copy := runtime.copy_of(device)) is not None:
-        return SetupError(f"{mountpoint} is unmounted, but still mounted {copy}: its processes end with that")
-    return SetupError(f"{mountpoint} is unmounted, but its processes still run after {seconds:g} s")
+def _shows(mountpoint: str, copy: runtime.Copy) -> str:
+    return f"{mountpoint} is unmounted, but still mounted {copy}: its processes end with that"
 
 
 def _ours(mountpoint: str) -> runtime.MountPoint:

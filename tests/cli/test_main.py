@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -204,6 +205,23 @@ def test_a_bug_is_one_line_unless_asked(debug: str, traced: bool) -> None:
     assert "out" in result.stderr
     if not traced:
         assert "MIRROR_DEBUG=1" in one_line(result)
+
+
+def test_interrupted_while_it_is_loaded(tmp_path: Path) -> None:
+    """A Ctrl-C right after the start shows no traceback, as one later does not."""
+    (tmp_path / "click.py").write_text("import time; print('loading', flush=True); time.sleep(60)")
+    with subprocess.Popen(
+        [sys.executable, "-m", "mirror.cli", "status"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGINT
 
 
 def test_a_reader_of_the_output_may_leave_early() -> None:

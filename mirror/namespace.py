@@ -168,7 +168,7 @@ class Namespace:
             await self._list_once(root, REVALIDATION, whole=False)
         except MirrorError as exc:
             self.health.failed(exc)
-            return f"{exc}; serving what is cached"
+            return f"the origin does not answer, serving what is cached: {exc}"
         return None
 
     def listed_since(self, when: float) -> list[int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
+from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
 from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION
@@ -23,8 +23,6 @@ from mirror.errors import UsageError
 if TYPE_CHECKING:
     from mirror.indexing import Progress, Summary
 
-SHOWN_FAILURES = 10
-"""So many of the failures are printed; ``--json`` has all of them."""
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines where there is no terminal."""
 
@@ -95,17 +93,9 @@ def index(
         click.echo(as_document(outcome))
     elif not quiet:
         click.echo(sentence(outcome))
-    show_failures(outcome.failures)
+    failures.show(outcome.failures)
     if not outcome.ok:
         sys.exit(1)
-
-
-def show_failures(failures: list[tuple[str, str]]) -> None:
-    """Print the first of them on standard error."""
-    for path, reason in failures[:SHOWN_FAILURES]:
-        click.echo(f"mirror: {path}: {reason}", err=True)
-    if (hidden := len(failures) - SHOWN_FAILURES) > 0:
-        click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
 
 
 def as_document(summary: Summary) -> str:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 
+from mirror.cli import human
 from mirror.cli.doctor import doctor
 from mirror.cli.du import du
 from mirror.cli.evict import evict
@@ -76,7 +77,7 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print through click, which finds the standard error of this moment: a progress bar may stand in."""
-        click.echo(f"mirror: warning: {' '.join(record.getMessage().split())}", err=True)
+        click.echo(f"mirror: warning: {human.name(' '.join(record.getMessage().split()))}", err=True)
 
 
 for command in (
@@ -135,7 +136,7 @@ def _see_help(context: click.Context | None) -> str:
 def _fail(message: str, error: BaseException | None, code: int) -> NoReturn:
     if error is not None and os.environ.get("MIRROR_DEBUG"):
         traceback.print_exception(error)
-    click.echo(f"mirror: {' '.join(message.split())}", err=True)
+    click.echo(f"mirror: {human.name(' '.join(message.split()))}", err=True)
     sys.exit(code)
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
+from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
 from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, PATH, traffic_options
-from mirror.cli.warm import SHOWN_FAILURES
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +119,10 @@ def manifest(
                 if written.failures:
                     raise _IncompleteError(written)
                 if patterns and not written.files_total:
-                    raise MirrorError(f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm -h'")
+                    what = " ".join(patterns)
+                    raise MirrorError(
+                        f"nothing in {url} matches {what}: see 'mirror warm --help' for patterns"
+                    )
             return written
 
         try:
@@ -146,10 +148,7 @@ class _IncompleteError(MirrorError):
 
 
 def _show_failures(written: Written) -> None:
-    for path, reason in written.failures[:SHOWN_FAILURES]:
-        click.echo(f"mirror: {path}: {reason}", err=True)
-    if (hidden := len(written.failures) - SHOWN_FAILURES) > 0:
-        click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
+    failures.show(written.failures)
     click.echo("mirror: the list would not be complete: it was not written", err=True)
 
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
+from mirror.cli import failures, human
 from mirror.cli.folders import resolved, usable_cache
-from mirror.cli.index import show_failures
 from mirror.cli.running import Ticker, finished, interruptible
 from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION
 from mirror.errors import UsageError
@@ -96,7 +95,7 @@ def refresh(
         click.echo(as_document(summary))
     elif not quiet:
         click.echo(sentence(summary))
-    show_failures(summary.failures)
+    failures.show(summary.failures)
     for mountpoint in summary.silent:
         click.echo(f"mirror: {mountpoint} did not say in time that it knows: see 'mirror status'", err=True)
     if not summary.ok:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
+from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
 from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
@@ -25,8 +25,6 @@ from mirror.errors import MirrorError, UsageError
 if TYPE_CHECKING:
     from mirror.warm import Summary
 
-SHOWN_FAILURES = 10
-"""So many of the failures are printed; ``--json`` has all of them."""
 
 EXAMPLES = """\b
 Examples:
@@ -135,10 +133,7 @@ def show(outcome: Summary, *, quiet: bool, as_json: bool, matched: bool) -> bool
         click.echo(as_document(outcome))
     elif not quiet and outcome.refused is None and (matched or outcome.failed):
         click.echo(sentence(outcome))
-    for path, reason in outcome.failures[:SHOWN_FAILURES]:
-        click.echo(f"mirror: {path}: {reason}", err=True)
-    if (hidden := len(outcome.failures) - SHOWN_FAILURES) > 0:
-        click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
+    failures.show(outcome.failures)
     if outcome.refused is not None:
         click.echo(f"mirror: {outcome.refused}", err=True)
     return outcome.ok and matched

@@ -109,7 +109,7 @@ class Namespace:
             await self.listed(folder)
         child = self._tree.child(folder, name)
         if child is None:
-            raise NotFound(name)
+            raise NotFound(f"there is no {name}")
         return await self.fresh(child)
 
     async def _known_without_listing(self, folder: int, name: str) -> bool:

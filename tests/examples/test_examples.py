@@ -103,6 +103,16 @@ def test_warm_reads_are_checked_to_bypass_the_daemon(source: str, data: Path) ->
     assert "20 files" in result.stdout
 
 
+def test_a_folder_of_the_same_name_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples run anywhere, also where a folder is called as one of our packages."""
+    for name in ("cache", "mirror"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    result = run("check_bypass.py", "http://127.0.0.1:9/")
+    assert "the connection was refused" in result.stderr
+
+
 def test_a_check_of_a_source_that_is_gone_fails(tmp_path: Path) -> None:
     result = run("check_bypass.py", "http://127.0.0.1:9/", "--cache", tmp_path / "cache")
     assert result.returncode == 1

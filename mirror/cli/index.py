@@ -87,7 +87,8 @@ def index(
 
         outcome = interruptible(work)
     if isinstance(outcome, signal.Signals):
-        click.echo("mirror: stopped; what was listed is kept, run the same again to go on", err=True)
+        how = "without --anew" if anew else "the same"
+        click.echo(f"mirror: stopped; what was listed is kept, run {how} again to go on", err=True)
         sys.exit(128 + outcome)
     if as_json:
         click.echo(as_document(outcome))

@@ -17,7 +17,7 @@ import click
 from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Afterwards, without the origin:
 
 @click.command(short_help="List a whole source into the cache, ahead of use.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("path", default="")
+@click.argument("path", type=BELOW, default="")
 @CACHE_OPTION
 @click.option(
     "-j",

@@ -121,7 +121,22 @@ def main() -> NoReturn:
         _fail(str(error), error, 2)
     except MirrorError as error:
         _fail(str(error) or type(error).__name__, error, 1)
+    except OSError as error:
+        if not _output_is_broken():
+            raise
+        _fail(f"standard output cannot be written ({error.strerror})", error, 1)
     sys.exit(code)
+
+
+def _output_is_broken() -> bool:
+    """Whether it is standard output that fails: then one more line does, too."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the interpreter's end
+        return True
+    return False
 
 
 def _one_line(message: str) -> str:

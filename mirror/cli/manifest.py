@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.cli import failures, human
-from mirror.cli.folders import usable_cache
+from mirror.cli.folders import absolute, usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, PATH, traffic_options
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, PATH, traffic_options
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ of 'mirror warm'.
 
 @click.command(short_help="Write a list of the files of a source.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @click.option(
     "--format",
     "form",
@@ -92,7 +92,7 @@ def manifest(
 
     url = canonical(source)
     folder = usable_cache(cache)
-    target = None if output is None or str(output) == "-" else output.absolute()
+    target = None if output is None or str(output) == "-" else absolute(output)
     out.check(target)
 
     with reporter(quiet=quiet) as report:

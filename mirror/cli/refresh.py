@@ -14,7 +14,7 @@ import click
 from mirror.cli import failures, human
 from mirror.cli.folders import resolved, usable_cache
 from mirror.cli.running import Ticker, finished, interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 @click.command(short_help="See now what changed at an origin.", epilog=EXAMPLES)
 @click.argument("what", metavar="SOURCE|MOUNTPOINT")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", type=BELOW, nargs=-1, metavar="[PATH]...")
 @CACHE_OPTION
 @click.option(
     "-j",

@@ -14,7 +14,7 @@ import click
 
 from mirror.cli import human
 from mirror.cli.folders import existing_cache
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, SIZE, traffic_options
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, SIZE, traffic_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Exit codes:
 
 @click.command(short_help="Read the cache again and compare it with its checksums.", epilog=EXAMPLES)
 @click.argument("source", required=False)
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @click.option("--all", "everything", is_flag=True, help="Every source of the cache.")
 @CACHE_OPTION
 @click.option(

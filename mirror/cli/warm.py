@@ -19,7 +19,7 @@ import click
 from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command(short_help="Fetch files into the cache ahead of use.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @limit_options
 @fetching_options
 def warm(

@@ -224,6 +224,43 @@ def test_interrupted_while_it_is_loaded(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize("args", [["doctor"], ["status", "--json"], ["mount", "--help"]])
+def test_an_output_that_cannot_be_written_is_said(args: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mirror.cli", *args],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | {"MIRROR_CACHE": str(tmp_path / "cache")},
+        )
+    assert done.stderr == "mirror: standard output cannot be written (No space left on device)\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["warm", "index", "refresh", "manifest", "ls", "pin", "unpin", "evict", "verify"]
+)
+def test_names_in_a_source_are_utf8(command: str) -> None:
+    done = mirror(command, "http://127.0.0.1:1/", "a\udcff")
+    assert r"'a\udcff' is not UTF-8" in one_line(done)
+    assert done.returncode == 2
+
+
+def test_a_list_has_no_place_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    code = f'mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec "$@"'
+    command = [sys.executable, "-P", "-m", "mirror.cli", "manifest", "http://127.0.0.1:1/", "-o", "x.csv"]
+    done = subprocess.run(
+        ["sh", "-c", code, "sh", *command, "--cache", tmp_path / "cache"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "the current folder no longer exists" in one_line(done)
+    assert done.returncode == 1
+
+
 def test_a_reader_of_the_output_may_leave_early() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "mirror.cli", "doctor", "--json"],

@@ -128,8 +128,11 @@ def folder() -> Path:
     write there could answer for our keepers.
     """
     uid = os.geteuid()
+    instead = "remove it, or set MIRROR_RUNTIME"
     if override := os.environ.get("MIRROR_RUNTIME"):
-        path = Path(override)
+        path, instead = Path(override), "set MIRROR_RUNTIME to another"
+        if not path.is_absolute():  # a mount does not run in the user's current folder
+            raise SetupError(f"MIRROR_RUNTIME={override}: write a whole path, from the / on")
     elif uid == 0:
         path = Path("/run/mirror")
     elif session := os.environ.get("XDG_RUNTIME_DIR"):
@@ -142,7 +145,7 @@ def folder() -> Path:
     except OSError as exc:
         raise SetupError(f"cannot make the folder of status sockets {path}: {exc.strerror}") from exc
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o022:
-        raise SetupError(f"{path} must be a folder of this user alone: remove it, or set MIRROR_RUNTIME")
+        raise SetupError(f"{path} must be a folder of this user alone: {instead}")
     return path
 
 

@@ -105,6 +105,11 @@ def _unanswered(mountpoint: str) -> MirrorError:
         return SetupError(f"the keeper of {mountpoint} is dead: clear it with 'mirror unmount {mountpoint}'")
     if mount.owner not in (None, os.geteuid()):
         return SetupError(f"{mountpoint} is uid {mount.owner}'s mount: their 'mirror status' shows it")
+    if not runtime.socket_path(mountpoint).exists():
+        return SetupError(
+            f"{mountpoint} has no status socket in {runtime.folder()}: it is still starting, or was mounted "
+            "with another MIRROR_RUNTIME"
+        )
     return SetupError(
         f"the keeper of {mountpoint} does not answer: end the mount with 'mirror unmount --lazy {mountpoint}'"
     )

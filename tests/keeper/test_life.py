@@ -211,6 +211,20 @@ def test_namespaces_of_tests_hold_no_mount(home: Home) -> None:
         assert home.gone()
 
 
+def test_a_mount_with_another_runtime_folder(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is well: nobody is told to end it."""
+    home.start()
+    with monkeypatch.context() as elsewhere:
+        other = home.folder / "other"
+        elsewhere.setenv("MIRROR_RUNTIME", str(other))
+        with pytest.raises(
+            SetupError, match=f"no status socket in {other}: .* another MIRROR_RUNTIME"
+        ) as caught:
+            home.status()
+        assert "unmount" not in str(caught.value)
+    assert home.status()["worker_restarts"] == 0
+
+
 def test_a_stale_mount_is_cleared(home: Home) -> None:
     """What a crashed keeper left is detached by the next mount, which says so, or by unmount."""
     for clear in (home.start, lambda: client.unmount(home.config.mountpoint)):

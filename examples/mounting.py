@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MIRROR = (sys.executable, "-m", "mirror.cli")
-"""The command of this interpreter, wherever its script is installed."""
+MIRROR = (sys.executable, "-P", "-m", "mirror.cli")
+"""The command of this interpreter, wherever its script is. ``-P``: here may be a folder ``cache``, too."""
 
 
 class Status:

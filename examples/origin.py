@@ -169,6 +169,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--port", type=int, default=0, help="default: a free one, which is printed")
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"there is no folder {options.folder}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Origin(options.folder, options.port) as origin:
         print(origin.url, flush=True)

@@ -16,20 +16,22 @@ from pathlib import Path
 
 import trio
 
-from cache import CacheError, Node
+from cache import CacheError, Kind, Node
 from mirror.cli.folders import default_cache
 from mirror.engine import Engine, open_engine
-from mirror.errors import MirrorError
+from mirror.errors import IsAFolder, MirrorError
 
 PIECE = 1024 * 1024
 """Bytes read at a time; of a file that is not here yet, only what is asked for is waited for."""
 
 
 async def find(engine: Engine, path: str) -> Node:
-    """Look a path up, name by name. Raises `MirrorError`."""
+    """Look a file up, name by name. Raises `MirrorError`."""
     node = engine.namespace.root
     for name in path.strip("/").split("/"):
         node = await engine.namespace.lookup(node.id, name)
+    if node.kind is Kind.FOLDER:
+        raise IsAFolder(f"{path} is a folder: name files")
     return node
 
 
@@ -60,6 +62,6 @@ if __name__ == "__main__":
     parser.add_argument("--cache", type=Path, default=default_cache())
     options = parser.parse_args()
     try:
-        trio.run(main, options.source, options.paths, options.cache, strict_exception_groups=False)
+        trio.run(main, options.source, options.paths, options.cache)
     except (MirrorError, CacheError) as error:
-        sys.exit(f"{options.source}: {error}")
+        sys.exit(str(error))

@@ -109,7 +109,7 @@ class Namespace:
             await self.listed(folder)
         child = self._tree.child(folder, name)
         if child is None:
-            raise NotFound(name)
+            raise NotFound(f"there is no {name}")
         return await self.fresh(child)
 
     async def _known_without_listing(self, folder: int, name: str) -> bool:
@@ -168,7 +168,7 @@ class Namespace:
             await self._list_once(root, REVALIDATION, whole=False)
         except MirrorError as exc:
             self.health.failed(exc)
-            return f"{exc}; serving what is cached"
+            return f"the origin does not answer, serving what is cached: {exc}"
         return None
 
     def listed_since(self, when: float) -> list[int]:

@@ -7,6 +7,7 @@ in files that could be out of date.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -80,6 +81,46 @@ def mount_at(path: str | os.PathLike[str]) -> MountPoint | None:
     return next((mount for mount in reversed(all_mounts()) if mount.path == here), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Where a mount shows as well: a bind mount, or the copy that a new mount namespace begins with."""
+
+    path: Path
+    pid: int | None
+    """A process of the other mount namespace; None: it is in ours."""
+
+    def __str__(self) -> str:
+        """Where, for a message that goes on after 'is mounted'."""
+        if self.pid is None:
+            return f"on {self.path}"
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{self.pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+            return f"in another mount namespace, that of process {self.pid} ({name})"
+        return f"in another mount namespace, that of process {self.pid}"
+
+
+def copy_of(device: str) -> Copy | None:
+    """One place where a mount of ours shows, by its device; None where there is none, or none we may see.
+
+    The kernel ends a file system with its last mount, wherever that is: until then its keeper serves it.
+    """
+    seen = set()
+    numbers = (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    for process in ("self", *sorted(numbers, key=int)):
+        try:
+            namespace = Path(f"/proc/{process}/ns/mnt").readlink()
+            if namespace in seen:
+                continue
+            table = Path(f"/proc/{process}/mountinfo").read_text(encoding="latin-1")
+        except OSError:  # another user's, or it has ended
+            continue
+        seen.add(namespace)
+        for mount in parse_mountinfo(table):
+            if mount.device == device and mount.fstype == FSTYPE:
+                return Copy(mount.path, None if process == "self" else int(process))
+    return None
+
+
 def folder() -> Path:
     """The folder of status sockets, made when missing.
 
@@ -87,8 +128,11 @@ def folder() -> Path:
     write there could answer for our keepers.
     """
     uid = os.geteuid()
+    instead = "remove it, or set MIRROR_RUNTIME"
     if override := os.environ.get("MIRROR_RUNTIME"):
-        path = Path(override)
+        path, instead = Path(override), "set MIRROR_RUNTIME to another"
+        if not path.is_absolute():  # a mount does not run in the user's current folder
+            raise SetupError(f"MIRROR_RUNTIME={override}: write a whole path, from the / on")
     elif uid == 0:
         path = Path("/run/mirror")
     elif session := os.environ.get("XDG_RUNTIME_DIR"):
@@ -101,7 +145,7 @@ def folder() -> Path:
     except OSError as exc:
         raise SetupError(f"cannot make the folder of status sockets {path}: {exc.strerror}") from exc
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o022:
-        raise SetupError(f"{path} must be a folder of this user alone: remove it, or set MIRROR_RUNTIME")
+        raise SetupError(f"{path} must be a folder of this user alone: {instead}")
     return path
 
 

@@ -13,7 +13,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache
 from mirror.cli.running import Ticker, finished, interruptible
-from mirror.cli.values import CACHE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Patterns are those of 'mirror warm'. Names stay known, and an evicted file is fe
 
 @click.command(short_help="Remove cached files.", epilog=EXAMPLES)
 @click.argument("source", required=False)
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @click.option("--all", "all_", is_flag=True, help="All files of SOURCE; without a SOURCE, of all sources.")
 @click.option("--pinned", is_flag=True, help="Also files that are pinned; the pins stay.")
 @click.option("-n", "--dry-run", is_flag=True, help="Remove nothing, only say what would be.")

@@ -34,6 +34,16 @@ def resolved(path: Path) -> Path:
         ) from error
 
 
+def absolute(path: Path) -> Path:
+    """The absolute path, links kept. Raises SetupError as `resolved`."""
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        raise SetupError(
+            f"the current folder no longer exists, so {path} is nowhere: cd elsewhere"
+        ) from error
+
+
 def usable_cache(path: Path | None) -> Path:
     """Resolve the chosen cache folder (None: the default) and check it, before anything is started.
 

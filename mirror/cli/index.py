@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
+from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
     from mirror.indexing import Progress, Summary
 
-SHOWN_FAILURES = 10
-"""So many of the failures are printed; ``--json`` has all of them."""
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines where there is no terminal."""
 
@@ -43,7 +41,7 @@ Afterwards, without the origin:
 
 @click.command(short_help="List a whole source into the cache, ahead of use.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("path", default="")
+@click.argument("path", type=BELOW, default="")
 @CACHE_OPTION
 @click.option(
     "-j",
@@ -89,23 +87,16 @@ def index(
 
         outcome = interruptible(work)
     if isinstance(outcome, signal.Signals):
-        click.echo("mirror: stopped; what was listed is kept, run the same again to go on", err=True)
+        how = "without --anew" if anew else "the same"
+        click.echo(f"mirror: stopped; what was listed is kept, run {how} again to go on", err=True)
         sys.exit(128 + outcome)
     if as_json:
         click.echo(as_document(outcome))
     elif not quiet:
         click.echo(sentence(outcome))
-    show_failures(outcome.failures)
+    failures.show(outcome.failures)
     if not outcome.ok:
         sys.exit(1)
-
-
-def show_failures(failures: list[tuple[str, str]]) -> None:
-    """Print the first of them on standard error."""
-    for path, reason in failures[:SHOWN_FAILURES]:
-        click.echo(f"mirror: {path}: {reason}", err=True)
-    if (hidden := len(failures) - SHOWN_FAILURES) > 0:
-        click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
 
 
 def as_document(summary: Summary) -> str:

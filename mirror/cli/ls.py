@@ -11,7 +11,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache, usable_cache
 from mirror.cli.running import finished, interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, DURATION
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, DURATION
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ROW = "{:>6}  {:1}  {:>9}  {:16}  {:16}  {}"
 
 @click.command(short_help="List a folder of a source, and what is cached of it.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("path", default="")
+@click.argument("path", type=BELOW, default="")
 @CACHE_OPTION
 @click.option("-1", "--names", is_flag=True, help="Only names, one a line.")
 @click.option("-R", "--recursive", is_flag=True, help="Also what is in the folders below, by its path.")

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 
+from mirror.cli import human
 from mirror.cli.doctor import doctor
 from mirror.cli.du import du
 from mirror.cli.evict import evict
@@ -76,7 +77,7 @@ class _Said(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print through click, which finds the standard error of this moment: a progress bar may stand in."""
-        click.echo(f"mirror: warning: {' '.join(record.getMessage().split())}", err=True)
+        click.echo(f"mirror: warning: {human.name(' '.join(record.getMessage().split()))}", err=True)
 
 
 for command in (
@@ -120,7 +121,22 @@ def main() -> NoReturn:
         _fail(str(error), error, 2)
     except MirrorError as error:
         _fail(str(error) or type(error).__name__, error, 1)
+    except OSError as error:
+        if not _output_is_broken():
+            raise
+        _fail(f"standard output cannot be written ({error.strerror})", error, 1)
     sys.exit(code)
+
+
+def _output_is_broken() -> bool:
+    """Whether it is standard output that fails: then one more line does, too."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the interpreter's end
+        return True
+    return False
 
 
 def _one_line(message: str) -> str:
@@ -135,7 +151,7 @@ def _see_help(context: click.Context | None) -> str:
 def _fail(message: str, error: BaseException | None, code: int) -> NoReturn:
     if error is not None and os.environ.get("MIRROR_DEBUG"):
         traceback.print_exception(error)
-    click.echo(f"mirror: {' '.join(message.split())}", err=True)
+    click.echo(f"mirror: {human.name(' '.join(message.split()))}", err=True)
     sys.exit(code)
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
-from mirror.cli.folders import usable_cache
+from mirror.cli import failures, human
+from mirror.cli.folders import absolute, usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, PATH, traffic_options
-from mirror.cli.warm import SHOWN_FAILURES
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, PATH, traffic_options
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ of 'mirror warm'.
 
 @click.command(short_help="Write a list of the files of a source.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @click.option(
     "--format",
     "form",
@@ -93,7 +92,7 @@ def manifest(
 
     url = canonical(source)
     folder = usable_cache(cache)
-    target = None if output is None or str(output) == "-" else output.absolute()
+    target = None if output is None or str(output) == "-" else absolute(output)
     out.check(target)
 
     with reporter(quiet=quiet) as report:
@@ -120,7 +119,10 @@ def manifest(
                 if written.failures:
                     raise _IncompleteError(written)
                 if patterns and not written.files_total:
-                    raise MirrorError(f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm -h'")
+                    what = " ".join(patterns)
+                    raise MirrorError(
+                        f"nothing in {url} matches {what}: see 'mirror warm --help' for patterns"
+                    )
             return written
 
         try:
@@ -146,10 +148,7 @@ class _IncompleteError(MirrorError):
 
 
 def _show_failures(written: Written) -> None:
-    for path, reason in written.failures[:SHOWN_FAILURES]:
-        click.echo(f"mirror: {path}: {reason}", err=True)
-    if (hidden := len(written.failures) - SHOWN_FAILURES) > 0:
-        click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
+    failures.show(written.failures)
     click.echo("mirror: the list would not be complete: it was not written", err=True)
 
 

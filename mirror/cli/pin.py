@@ -12,6 +12,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
+from mirror.cli.values import BELOW
 from mirror.cli.warm import as_document, fetching_options, show
 from mirror.errors import UsageError
 
@@ -32,7 +33,7 @@ are pinned too, and fetched by a mount that sees them.
 
 @click.command(short_help="Keep files in the cache whatever happens, and fetch them.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
+@click.argument("patterns", type=BELOW, nargs=-1, required=True, metavar="PATTERN...")
 @click.option("--no-fetch", is_flag=True, help="Only record the pins.")
 @fetching_options
 def pin(

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
+from mirror.cli import failures, human
 from mirror.cli.folders import resolved, usable_cache
-from mirror.cli.index import show_failures
 from mirror.cli.running import Ticker, finished, interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 @click.command(short_help="See now what changed at an origin.", epilog=EXAMPLES)
 @click.argument("what", metavar="SOURCE|MOUNTPOINT")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", type=BELOW, nargs=-1, metavar="[PATH]...")
 @CACHE_OPTION
 @click.option(
     "-j",
@@ -96,7 +95,7 @@ def refresh(
         click.echo(as_document(summary))
     elif not quiet:
         click.echo(sentence(summary))
-    show_failures(summary.failures)
+    failures.show(summary.failures)
     for mountpoint in summary.silent:
         click.echo(f"mirror: {mountpoint} did not say in time that it knows: see 'mirror status'", err=True)
     if not summary.ok:

@@ -38,7 +38,5 @@ def unmount(mountpoint: Path, lazy: bool, timeout: float) -> None:
     from mirror.keeper import client
 
     where = resolved(mountpoint)
-    if not client.unmount(str(where), lazy=lazy, timeout=timeout):
-        click.echo(
-            f"mirror: {where} was in use: it is detached, and ends when its last user lets go", err=True
-        )
+    if lives_on := client.unmount(str(where), lazy=lazy, timeout=timeout):
+        click.echo(f"mirror: {lives_on}", err=True)

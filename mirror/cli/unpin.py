@@ -9,7 +9,7 @@ import click
 from mirror.cli import human
 from mirror.cli.folders import existing_cache
 from mirror.cli.running import finished, interruptible
-from mirror.cli.values import CACHE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION
 from mirror.errors import SetupError, UsageError
 
 EXAMPLES = """\b
@@ -22,7 +22,7 @@ Examples:
 
 @click.command(short_help="Take pins back.", epilog=EXAMPLES)
 @click.argument("source", required=False)
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @click.option("--all", "all_", is_flag=True, help="All pins of SOURCE; without a SOURCE, of all sources.")
 @CACHE_OPTION
 def unpin(source: str | None, patterns: tuple[str, ...], all_: bool, cache: Path | None) -> None:

@@ -168,6 +168,21 @@ class _Path(click.Path):
 
 PATH = _Path()
 
+
+class _Below(click.types.StringParamType):
+    """A path or a pattern below a source: its names are UTF-8, whatever the names of this machine are."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text: str = super().convert(value, param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!a} is not UTF-8, as every name in a source is", param, ctx)
+        return text
+
+
+BELOW = _Below()
+
 CACHE_OPTION = click.option("--cache", type=PATH, metavar="DIR", help="Folder of the cache, as for mount.")
 DEADLINE_OPTION = click.option(
     "--deadline",

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.cli import human
-from mirror.cli.folders import usable_cache
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, SIZE, traffic_options
+from mirror.cli.folders import existing_cache
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, SIZE, traffic_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mirror.verify import Damage, Summary
 
@@ -41,7 +41,7 @@ Exit codes:
 
 @click.command(short_help="Read the cache again and compare it with its checksums.", epilog=EXAMPLES)
 @click.argument("source", required=False)
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @click.option("--all", "everything", is_flag=True, help="Every source of the cache.")
 @CACHE_OPTION
 @click.option(
@@ -79,7 +79,7 @@ def verify(
     from mirror.verify import verify as check
 
     url = None if source is None else key(source)
-    folder = usable_cache(cache)
+    folder = existing_cache(cache)
     with _reporter(quiet=quiet) as report:
         work = partial(
             check,
@@ -97,7 +97,7 @@ def verify(
     if as_json:
         click.echo(as_document(outcome))
     elif not quiet:
-        click.echo(sentence(outcome))
+        click.echo(sentence(outcome, url, patterns))
     _say_what_is_wrong(outcome)
     sys.exit(outcome.exit_code)
 
@@ -120,13 +120,15 @@ def describe(damage: Damage) -> str:
     return f"{damage.path}: damaged{f' ({where})' if where else ''}, {done}"
 
 
-def sentence(outcome: Summary) -> str:
-    """The end of a run in one line."""
+def sentence(outcome: Summary, url: str | None, patterns: Sequence[str]) -> str:
+    """The end of a run over a source (None: all) in one line."""
     rate = human.rate(outcome.bytes_done, outcome.elapsed)
     checked = human.count(outcome.objects_done, "file")
     parts = [f"{checked} checked ({human.size(outcome.bytes_done)} in {human.time(outcome.elapsed)}, {rate})"]
     if not outcome.objects_done:
-        parts = ["nothing is cached of it"]
+        parts = [f"nothing is cached{'' if url is None else f' of {url}'}"]
+        if patterns:
+            parts = [f"nothing that is cached of {url} matches {' '.join(patterns)}"]
     elif outcome.exit_code == 0:
         parts.append("all good")
     if outcome.bad:

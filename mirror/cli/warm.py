@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli import human
+from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
 from mirror.errors import MirrorError, UsageError
 
 if TYPE_CHECKING:
     from mirror.warm import Summary
 
-SHOWN_FAILURES = 10
-"""So many of the failures are printed; ``--json`` has all of them."""
 
 EXAMPLES = """\b
 Examples:
@@ -69,7 +67,7 @@ def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command(short_help="Fetch files into the cache ahead of use.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=BELOW, nargs=-1, metavar="[PATTERN]...")
 @limit_options
 @fetching_options
 def warm(
@@ -135,10 +133,7 @@ def show(outcome: Summary, *, quiet: bool, as_json: bool, matched: bool) -> bool
         click.echo(as_document(outcome))
     elif not quiet and outcome.refused is None and (matched or outcome.failed):
         click.echo(sentence(outcome))
-    for path, reason in outcome.failures[:SHOWN_FAILURES]:
-        click.echo(f"mirror: {path}: {reason}", err=True)
-    if (hidden := len(outcome.failures) - SHOWN_FAILURES) > 0:
-        click.echo(f"mirror: … and {human.count(hidden, 'more failure')}", err=True)
+    failures.show(outcome.failures)
     if outcome.refused is not None:
         click.echo(f"mirror: {outcome.refused}", err=True)
     return outcome.ok and matched

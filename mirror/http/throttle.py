@@ -117,7 +117,9 @@ class Throttle:
                 log.warning("the limit stays as it was: %s", exc)
         rate = None if self._table is None else self._table.at(time.localtime())
         if rate != self._rate:
-            log.info("at most %s bytes a second from now on", "any number of" if rate is None else rate)
+            log.info(
+                "from now on %s", "without a limit" if rate is None else f"at most {rate} bytes a second"
+            )
             self._rate = rate
 
 

@@ -40,19 +40,19 @@ def status(mountpoint: str) -> dict[str, Any]:
     return report
 
 
-def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> bool:
+def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> str | None:
     """Unmount, and return once the mount is gone and both its processes have ended.
 
-    A mount whose keeper is dead is detached. Returns False for one that is in use and was detached
-    because of ``lazy``: its processes live on until its last user lets go. Raises SetupError when
-    nothing of ours is mounted there, when it is in use (and not ``lazy``), or when its processes still
-    run after ``timeout`` seconds.
+    A mount whose keeper is dead is detached. With ``lazy`` returns at once for one that is in use or shows
+    elsewhere as well (`mirror.runtime.copy_of`), and says so: its processes live on until its last user
+    lets go. Raises SetupError when nothing of ours is mounted there, when it is in use (and not ``lazy``),
+    or when its processes still run after ``timeout`` seconds.
     """
-    _ours(mountpoint)
+    device = _ours(mountpoint).device
     if at.is_dead(mountpoint):
         at.clear_stale(mountpoint)
         _forget(mountpoint)
-        return True
+        return None
     with contextlib.ExitStack() as held:
         processes: list[int] = []
         try:
@@ -70,22 +70,31 @@ def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> bool
             if not lazy or not isinstance(exc.__cause__, OSError) or exc.__cause__.errno != errno.EBUSY:
                 raise
             at.detach(mountpoint)
-            return False
+            return f"{mountpoint} was in use: it is detached, and ends when its last user lets go"
+        if lazy and (copy := runtime.copy_of(device)) is not None:
+            return _shows(mountpoint, copy)
         deadline = time.monotonic() + timeout
         for process in processes:
             poll = select.poll()
             poll.register(process, select.POLLIN)
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                if (copy := runtime.copy_of(device)) is not None:
+                    raise SetupError(_shows(mountpoint, copy))
                 raise SetupError(
                     f"{mountpoint} is unmounted, but its processes still run after {timeout:g} s"
                 )
-    return True
+    return None
 
 
-def _ours(mountpoint: str) -> None:
+def _shows(mountpoint: str, copy: runtime.Copy) -> str:
+    return f"{mountpoint} is unmounted, but still mounted {copy}: its processes end with that"
+
+
+def _ours(mountpoint: str) -> runtime.MountPoint:
     mount = runtime.mount_at(mountpoint)
     if mount is None or mount.fstype != runtime.FSTYPE:
         raise SetupError(f"{mountpoint} is not mounted by mirror: 'mirror status' lists what is")
+    return mount
 
 
 def _unanswered(mountpoint: str) -> MirrorError:
@@ -96,6 +105,11 @@ def _unanswered(mountpoint: str) -> MirrorError:
         return SetupError(f"the keeper of {mountpoint} is dead: clear it with 'mirror unmount {mountpoint}'")
     if mount.owner not in (None, os.geteuid()):
         return SetupError(f"{mountpoint} is uid {mount.owner}'s mount: their 'mirror status' shows it")
+    if not runtime.socket_path(mountpoint).exists():
+        return SetupError(
+            f"{mountpoint} has no status socket in {runtime.folder()}: it is still starting, or was mounted "
+            "with another MIRROR_RUNTIME"
+        )
     return SetupError(
         f"the keeper of {mountpoint} does not answer: end the mount with 'mirror unmount --lazy {mountpoint}'"
     )

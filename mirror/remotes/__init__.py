@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Protocol, cast
+from urllib.parse import quote
 
 from mirror.errors import UsageError
 from mirror.remotes import settings
@@ -23,6 +24,7 @@ from mirror.remotes.options import Option, Options, in_environment, in_query, sp
 __all__ = ["KINDS", "How", "SourceKind", "canonical", "key", "open_remote"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_HOST = re.compile(r"(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]+)?(/[!-~]*)?\Z")
 
 
 class _Module(Protocol):
@@ -87,7 +89,7 @@ class _Source:
         if not known:
             return Options()
         return Options(
-            settings.for_source(self.url, known, os.environ)
+            settings.for_source(self.url, known, os.environ, KINDS)
             | in_environment(known, self.scheme, os.environ)
             | self.stated
         )
@@ -131,13 +133,22 @@ def open_remote(source: str, how: How | None = None) -> Remote:
     return parsed.module.open_remote(parsed.url, replace(how or How(), options=parsed.options()))
 
 
+def _meant(source: str) -> str | None:
+    """What to write instead of a path, or of a URL without its scheme; None: it could be anything."""
+    if source.startswith("/"):
+        return f"file://{quote(source)} for that folder; a mount's source is shown by 'mirror status'"
+    if _HOST.match(source):
+        return f"https://{source} or http://{source} (as in https://HOST/PATH/)"
+    return None
+
+
 def _parse(source: str) -> _Source:
     found = _SCHEME.match(source)
     known = " or ".join(kind.example for kind in KINDS.values())
     # A word before a colon may also be a host with its port, or a user whose password follows.
     if found is None or (found[2] is None and found[1].lower() not in KINDS):
         shown = source if "@" not in source else "…" + source.rpartition("@")[2]
-        raise UsageError(f"{shown!a} is not a source; write {known}")
+        raise UsageError(f"{shown!a} is not a source; write {_meant(source) or known}")
     scheme = found[1].lower()
     if (kind := KINDS.get(scheme)) is None:
         raise UsageError(f"{scheme}: is not a kind of source that is known; write {known}")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mirror.errors import SetupError
@@ -27,6 +27,8 @@ from mirror.remotes.options import Option, in_table
 
 NAME = "mirror.toml"
 SYSTEM = Path("/etc/mirror")
+_PORTS = {"https": 443, "http": 80, "webdavs": 443, "webdav": 80}
+"""The port that a host of such a source has unless it says another."""
 
 
 def path(environ: Mapping[str, str]) -> Path | None:
@@ -64,11 +66,12 @@ def _own_folder(environ: Mapping[str, str]) -> Path | None:
         return None  # a user without a home
 
 
-def read(file: Path) -> dict[str, dict[str, object]]:
-    """Return the tables of a settings file.
+def read(file: Path, schemes: Collection[str]) -> dict[str, dict[str, object]]:
+    """Return the tables of a settings file, each of which begins with one of the schemes.
 
     Raises:
-        SetupError: it cannot be read; none of its content is shown.
+        SetupError: it cannot be read, or holds a table that no source could begin with; none of its
+            content is shown.
     """
     try:
         with file.open("rb") as opened:
@@ -85,11 +88,35 @@ def read(file: Path) -> dict[str, dict[str, object]]:
             raise SetupError(
                 f'{file}, ["{name}"]: a table is named as sources begin, as in ["https://HOST/"]'
             )
+        if (why := _never_meant(name, schemes)) is not None:
+            raise SetupError(f'{file}, ["{name}"]: {why}')
     return content
 
 
-def for_source(url: str, known: Sequence[Option], environ: Mapping[str, str]) -> dict[str, str]:
+def _never_meant(name: str, schemes: Collection[str]) -> str | None:
+    """Why no source in its one spelling begins with this; None: one may."""
+    scheme, _, rest = name.partition("://")
+    if scheme not in schemes:
+        return f"no source begins with {scheme}://; there are: {', '.join(schemes)}"
+    host = rest.partition("/")[0]
+    port = _PORTS.get(scheme.removeprefix("manifest+"))
+    if port is not None and host != host.lower():
+        return "a source has its host in small letters"
+    if port is not None and host.endswith(f":{port}"):
+        return f"a source leaves out the usual port, :{port}"
+    return None
+
+
+def for_source(
+    url: str, known: Sequence[Option], environ: Mapping[str, str], schemes: Collection[str]
+) -> dict[str, str]:
     """Return the options that the settings file has for a source (canonical, without a query).
+
+    Args:
+        url: the source.
+        known: the options of its kind.
+        environ: the environment.
+        schemes: those of all kinds of sources.
 
     Raises:
         SetupError: the file, or what it says of this source, cannot be used; or it holds a secret and
@@ -98,7 +125,7 @@ def for_source(url: str, known: Sequence[Option], environ: Mapping[str, str]) ->
     file = path(environ)
     if file is None:
         return {}
-    tables = read(file)
+    tables = read(file, schemes)
     values: dict[str, str] = {}
     for prefix in sorted(tables, key=len):
         if _covers(prefix, url):

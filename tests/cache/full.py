@@ -1,7 +1,7 @@
 """A cache on a file system that is too small; run as a program in a mount namespace of its own.
 
-``unshare --mount python -m tests.cache.full FOLDER``: fills until the disk is full, again and again with
-a little more room, and checks every byte. Prints how often it was full.
+``python -m tests.support.namespace python -m tests.cache.full FOLDER``: fills until the disk is full, again
+and again with a little more room, and checks every byte. Prints how often it was full.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Readers of a mirror whose disk is full at a chosen moment; run as a program in its own mount namespace.
 
-``unshare --mount python -m tests.cache.full_engine KIND FOLDER POINTS SEED``: at each point a new cache on a
-small file system is used by several readers, and at a random call of a random function the disk becomes full:
-because another process writes a file until nothing goes, because inodes are used up, or because a quota
-says so. Everything that is read is compared. The cache is then closed and opened again on the full disk,
-and must serve what is in it; and with room again everything can be read, and what is cached is sound.
+``python -m tests.support.namespace python -m tests.cache.full_engine KIND FOLDER POINTS SEED``: at each point
+a new cache on a small file system is used by several readers, and at a random call of a random function the
+disk becomes full: because another process writes a file until nothing goes, because inodes are used up, or
+because a quota says so. Everything that is read is compared. The cache is then closed and opened again on
+the full disk, and must serve what is in it; and with room again everything can be read, and what is cached
+is sound.
 
 Prints how many reads there were, how many of them failed, and how often there was no room for a call.
 """

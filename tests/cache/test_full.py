@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +11,14 @@ import pytest
 from cache import Cache, CacheFull, CacheUnusable, index
 from cache.reserve import FILES, SIZE, Reserve
 from tests.cache.support import complete, content, file, files, read_all
+from tests.support.namespace import apart
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: object) -> list[int]:
     """Run a program in a mount namespace: its mounts, and loop devices, go with it, however it ends."""
-    own = ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-root-user"]
-    command = ["unshare", *own, sys.executable, "-m", *map(str, arguments)]
+    command = apart(sys.executable, "-m", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     return list(map(int, done.stdout.split()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -204,6 +205,60 @@ def test_a_bug_is_one_line_unless_asked(debug: str, traced: bool) -> None:
     assert "out" in result.stderr
     if not traced:
         assert "MIRROR_DEBUG=1" in one_line(result)
+
+
+def test_interrupted_while_it_is_loaded(tmp_path: Path) -> None:
+    """A Ctrl-C right after the start shows no traceback, as one later does not."""
+    (tmp_path / "click.py").write_text("import time; print('loading', flush=True); time.sleep(60)")
+    with subprocess.Popen(
+        [sys.executable, "-m", "mirror.cli", "status"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("args", [["doctor"], ["status", "--json"], ["mount", "--help"]])
+def test_an_output_that_cannot_be_written_is_said(args: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mirror.cli", *args],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | {"MIRROR_CACHE": str(tmp_path / "cache")},
+        )
+    assert done.stderr == "mirror: standard output cannot be written (No space left on device)\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["warm", "index", "refresh", "manifest", "ls", "pin", "unpin", "evict", "verify"]
+)
+def test_names_in_a_source_are_utf8(command: str) -> None:
+    done = mirror(command, "http://127.0.0.1:1/", "a\udcff")
+    assert r"'a\udcff' is not UTF-8" in one_line(done)
+    assert done.returncode == 2
+
+
+def test_a_list_has_no_place_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    code = f'mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec "$@"'
+    command = [sys.executable, "-P", "-m", "mirror.cli", "manifest", "http://127.0.0.1:1/", "-o", "x.csv"]
+    done = subprocess.run(
+        ["sh", "-c", code, "sh", *command, "--cache", tmp_path / "cache"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "the current folder no longer exists" in one_line(done)
+    assert done.returncode == 1
 
 
 def test_a_reader_of_the_output_may_leave_early() -> None:

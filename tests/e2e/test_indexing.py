@@ -205,18 +205,19 @@ def test_a_run_that_is_killed_goes_on_where_it_was(cache: Path) -> None:
         assert sorted(listed(server, cache)) == sorted(keys)
 
 
-def test_a_run_that_is_stopped_says_so(cache: Path) -> None:
+@pytest.mark.parametrize(("options", "how"), [([], "the same"), (["--anew"], "without --anew")])
+def test_a_run_that_is_stopped_says_so(options: list[str], how: str, cache: Path) -> None:
     """By Ctrl-C or SIGTERM; no folder counts as listed that was not read to its end."""
     with bucket(Numbered(folders=4, files=20_000)) as server:
         server.edit(delay=0.05)
         run = subprocess.Popen(
-            scanning(server, "--jobs", "1", "--cache", cache), stderr=subprocess.PIPE, text=True
+            scanning(server, *options, "--jobs", "1", "--cache", cache), stderr=subprocess.PIPE, text=True
         )
         eventually(lambda: server.lists() >= 10, "it is under way")
         run.send_signal(signal.SIGTERM)
         _, err = run.communicate(timeout=60)
         assert run.returncode == 143
-        assert "mirror: stopped; what was listed is kept, run the same again to go on" in err
+        assert f"mirror: stopped; what was listed is kept, run {how} again to go on" in err
         source = server.url.replace("http:", "bucket:")
         argv = [sys.executable, "-m", "tests.support.bucket_remote", "ls", "--offline", source, "part-0003"]
         done = subprocess.run(

@@ -38,6 +38,14 @@ def test_what_is_good_is_called_good(folder: Path, origin: Server) -> None:
         assert json.loads(mount.mirror("verify", origin.url, "[ab]", "--json").ok().out)["good"] == 2
         done = mount.mirror("verify", "http://127.0.0.1:1/nothing/")
         assert (done.code, "the cache has nothing of" in done.err) == (1, True)
+        done = mount.mirror("verify", origin.url, "none", "*.c").ok()
+        assert done.out == f"nothing that is cached of {origin.url} matches none *.c\n"
+        done = mount.mirror("verify", "--all", "--cache", mount.home / "typo")
+        assert (done.code, "there is no cache in" in done.err) == (1, True)
+        assert not (mount.home / "typo").exists()
+        mount.mirror("evict", "--all").ok()
+        assert mount.mirror("verify", "--all").ok().out == "nothing is cached\n"
+        assert mount.mirror("verify", origin.url).ok().out == f"nothing is cached of {origin.url}\n"
         assert mount.mirror("verify").code == 2
         assert mount.mirror("verify", origin.url, "../x").code == 2
 

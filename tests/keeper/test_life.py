@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -17,6 +19,7 @@ from mirror import runtime
 from mirror.errors import SetupError, UsageError
 from mirror.keeper import client, launch
 from tests.keeper.conftest import HERE, WORKER, Home, wait_for_end
+from tests.support.namespace import apart
 from tests.support.waiting import eventually
 
 FOREGROUND = """
@@ -147,6 +150,79 @@ def test_a_busy_mount_is_not_unmounted(home: Home) -> None:
             client.unmount(home.config.mountpoint)
         assert file.read(10) == (home.files / "whole").read_bytes()[:10]
     client.unmount(home.config.mountpoint)
+
+
+@contextmanager
+def another_namespace(*command: str) -> Iterator[int]:
+    """A process in a mount namespace of its own, for as long as this context lasts."""
+    env = {name: value for name, value in os.environ.items() if name != "MIRROR_RUNTIME"}  # not of the mount
+    holder = subprocess.Popen([*command, "sh", "-c", "echo; exec cat"], stdin=PIPE, stdout=PIPE, env=env)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    with holder:
+        holder.stdout.readline()
+        yield holder.pid
+        holder.stdin.close()
+
+
+def test_a_mount_that_another_namespace_has_as_well(home: Home) -> None:
+    """Its keeper serves it until the last copy is gone; unmounting says who has it."""
+    keeper = home.start().keeper_pid
+    with another_namespace("unshare", "--mount") as holder:
+        with pytest.raises(SetupError, match=rf"another mount namespace, that of process {holder} \("):
+            client.unmount(home.config.mountpoint, timeout=0.1)
+        assert not home.mounted
+        assert home.processes()
+    wait_for_end(keeper)
+    assert home.gone()
+
+
+def test_a_mount_that_another_namespace_has_is_detached_lazily_at_once(home: Home) -> None:
+    """Lazily means without waiting for whoever has it."""
+    keeper = home.start().keeper_pid
+    with another_namespace("unshare", "--mount"):
+        lives_on = client.unmount(home.config.mountpoint, lazy=True, timeout=0.1)
+        assert lives_on is not None
+        assert "in another mount namespace" in lives_on
+    wait_for_end(keeper)
+    assert home.gone()
+
+
+def test_a_mount_that_is_bound_elsewhere(home: Home) -> None:
+    """Unmounting says where it still is."""
+    keeper = home.start().keeper_pid
+    elsewhere = home.folder / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(["mount", "--bind", home.path, elsewhere], check=True)
+    try:
+        with pytest.raises(SetupError, match=f"still mounted on {elsewhere}:"):
+            client.unmount(home.config.mountpoint, timeout=0.1)
+    finally:
+        subprocess.run(["umount", elsewhere], check=True)
+    wait_for_end(keeper)
+    assert home.gone()
+
+
+def test_namespaces_of_tests_hold_no_mount(home: Home) -> None:
+    """What runs in one does not keep a mount of another test alive."""
+    home.start()
+    with another_namespace(*apart()):
+        client.unmount(home.config.mountpoint)
+        assert home.gone()
+
+
+def test_a_mount_with_another_runtime_folder(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is well: nobody is told to end it."""
+    home.start()
+    with monkeypatch.context() as elsewhere:
+        other = home.folder / "other"
+        elsewhere.setenv("MIRROR_RUNTIME", str(other))
+        with pytest.raises(
+            SetupError, match=f"no status socket in {other}: .* another MIRROR_RUNTIME"
+        ) as caught:
+            home.status()
+        assert "unmount" not in str(caught.value)
+    assert home.status()["worker_restarts"] == 0
 
 
 def test_a_stale_mount_is_cleared(home: Home) -> None:

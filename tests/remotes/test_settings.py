@@ -30,7 +30,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> Path:
 
 
 def found(url: str, **environ: str) -> dict[str, str]:
-    return settings.for_source(url, KNOWN, environ)
+    return settings.for_source(url, KNOWN, environ, remotes.KINDS)
 
 
 # -- where it is -----------------------------------------------------------------------------
@@ -85,6 +85,9 @@ def test_a_named_one_has_to_be_there(tmp_path: Path) -> None:
         ('token = "s3cret"', "outside of a table"),
         ('["h"]\ntoken = "s3cret"', "named as sources begin"),
         ('[https.h]\ntoken = "s3cret"', "named as sources begin"),
+        ('["htps://h"]\ntoken = "s3cret"', "no source begins with htps://"),
+        ('["https://H/x"]\ntoken = "s3cret"', "small letters"),
+        ('["https://h:443/"]\ntoken = "s3cret"', "usual port"),
         ('["https://h"]\ncolour = "s3cret"', "colour"),
         ('["https://h"]\nuser = ["s3cret"]', "user"),
         ('["https://h"]\n[["https://h".user]]\nx = "s3cret"', "user"),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 import mirror
+from tests.support.namespace import apart
 
 Fuse = Literal["for all", "missing", "without a driver"]
 
@@ -80,7 +81,7 @@ def unprivileged_user(*, fuse: Fuse = "for all") -> Iterator[User]:
             where FUSE was not built.
     """
     holder = subprocess.Popen(
-        ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", "echo; exec cat"],
+        apart("sh", "-c", "echo; exec cat"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -14,6 +14,7 @@ from multiprocessing.reduction import send_handle
 from pathlib import Path
 
 from tests.model.system import Answer, Ask
+from tests.support import faults
 
 DEADLINE = 40.0
 """Seconds until a process that says nothing counts as hanging."""
@@ -32,7 +33,9 @@ class Starter:
         program = "from tests.model.system import main; main()"
         command = [sys.executable, "-c", program, str(theirs.fileno())]
         root = Path(__file__).parents[2]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=root)
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], cwd=root, env=faults.environment()
+        )
         theirs.close()
         self.pipe = Connection(ours.detach())
         atexit.register(self.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("faults.c")
@@ -18,24 +20,32 @@ FUNCTIONS = ("open", "pwrite", "rename")
 Hook = Callable[[str, int, bool], int]
 """Given the function, what it takes (bytes, new names), and whether it is done; returns an errno, or 0."""
 
-_LOADED = "MIRROR_TEST_FAULTS"
 _TYPE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
 _kept: list[object] = []
 
 
-def begin_anew(module: str) -> None:
-    """Have this program, ``python -m MODULE``, begin anew with the library; returns where it has."""
-    if os.environ.get(_LOADED):
-        return
+@cache
+def _library() -> str:
+    """Path of the library, built once in each process."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     assert compiler, "apt-get install gcc"
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        library = Path(folder) / "faults.so"
-        flags = ["-std=gnu11", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-        subprocess.run([compiler, *flags, SOURCE, "-ldl", "-o", library], check=True)
-        env = {**os.environ, "LD_PRELOAD": str(library), _LOADED: "1"}
-        done = subprocess.run([sys.executable, "-m", module, *sys.argv[1:]], env=env, check=False)
-    sys.exit(done.returncode)
+    folder = tempfile.mkdtemp(prefix="faults-")
+    atexit.register(shutil.rmtree, folder)
+    flags = ["-std=gnu11", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([compiler, *flags, SOURCE, "-ldl", "-o", f"{folder}/faults.so"], check=True)
+    return f"{folder}/faults.so"
+
+
+def environment() -> dict[str, str]:
+    """Variables with which a program is started that has the library."""
+    return {**os.environ, "LD_PRELOAD": _library()}
+
+
+def begin_anew(module: str) -> None:
+    """Have this program, ``python -m MODULE``, begin anew with the library; returns where it has."""
+    if not hasattr(ctypes.CDLL(None), "faults_hook"):
+        command = [sys.executable, "-m", module, *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env=environment(), check=False).returncode)
 
 
 def hook(wanted: Hook) -> None:

@@ -26,7 +26,8 @@ class Mounted:
 
 def mounts(table: Path = OWN) -> Iterator[Mounted]:
     """All mounts of a mount namespace, in the order they were made."""
-    for line in table.read_text().splitlines():
+    # Names are bytes; the table may hold mounts of others, called whatever.
+    for line in table.read_text(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         fields, (fstype, source, *_) = before.split(), after.split()
         yield Mounted(Path(_unescape(fields[4])), fields[2], fields[5], fstype, _unescape(source))

@@ -24,9 +24,17 @@ def default_cache() -> Path:
 def resolved(path: Path) -> Path:
     """The absolute path without links; what does not exist, or is a dead mount, is taken as written.
 
-    Raises SetupError for a relative path when the current folder is gone.
+    A mount of ours is not asked: its worker may hang. Raises SetupError for a relative path when the
+    current folder is gone.
     """
+    from mirror import runtime
+
     try:
+        if ".." not in path.parts:
+            whole = Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps a '.'
+            place = Path(os.path.realpath(whole.parent)) / whole.name
+            if (mount := runtime.mount_at(place)) is not None and mount.fstype == runtime.FSTYPE:
+                return place
         return Path(os.path.realpath(path))
     except FileNotFoundError as error:
         raise SetupError(

@@ -181,8 +181,9 @@ def mount(
 ) -> None:
     """Mount SOURCE read-only on the empty folder MOUNTPOINT.
 
-    Returns as soon as the mount answers. SOURCE is the URL of a folder that a web server lists, or of one
-    file.
+    Returns as soon as the mount answers. SOURCE is a URL: of a folder that a web server lists, or of one
+    file (https:), of a bucket or a part of it (s3:, gs:, az:), of a repository (hf:), of a folder (webdavs:,
+    file:), or of a list of files (manifest+https:).
     """
     if deadline <= 0:
         raise UsageError("--deadline must be above 0: it is the patience with an origin, in seconds")

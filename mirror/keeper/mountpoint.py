@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from mirror import runtime
 from mirror.errors import SetupError, UsageError
 from mirror.keeper import privileges
 
+_DEAD_SECONDS = 1.0
+"""How long a mount may take to say that its connection is gone; the kernel says so by itself, at once."""
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _FUSE_MAGIC = 0x65735546
@@ -85,12 +88,19 @@ def clear_stale(mountpoint: str) -> str | None:
 
 
 def is_dead(mountpoint: str) -> bool:
-    """Whether the mount's connection is gone."""
-    try:
-        os.statvfs(mountpoint)
-    except OSError as exc:
-        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    """Whether the mount's connection is gone; one that does not answer is not dead: its worker may hang."""
+    dead: list[bool] = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(mountpoint)
+        except OSError as exc:
+            dead.append(exc.errno in (errno.ENOTCONN, errno.ECONNABORTED))
+
+    asker = threading.Thread(target=ask, daemon=True)  # it may never come back
+    asker.start()
+    asker.join(_DEAD_SECONDS)
+    return any(dead)
 
 
 def detach(mountpoint: str, *, lazy: bool = True) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.remotes import KINDS
+
 COMMANDS = [
     "mount",
     "unmount",
@@ -50,6 +52,12 @@ def test_each_command_has_help_with_examples(command: str) -> None:
     assert result.returncode == 0
     assert f"Usage: mirror {command}" in result.stdout
     assert "Examples:" in result.stdout
+
+
+def test_the_help_of_mount_names_every_kind_of_source() -> None:
+    said = mirror("mount", "--help").stdout
+    for scheme in KINDS.keys() - {"http", "webdav", "manifest+http", "manifest+file"}:  # variants of others
+        assert f"{scheme}:" in said
 
 
 def test_the_help_of_all_has_every_command() -> None:

@@ -22,6 +22,8 @@ from tests.keeper.conftest import HERE, WORKER, Home, wait_for_end
 from tests.support.namespace import apart
 from tests.support.waiting import eventually
 
+ROOT = HERE.parents[1]
+"""The code under test is imported from here."""
 FOREGROUND = """
 import sys
 from mirror.config import MountConfig
@@ -223,6 +225,30 @@ def test_a_mount_with_another_runtime_folder(home: Home, monkeypatch: pytest.Mon
             home.status()
         assert "unmount" not in str(caught.value)
     assert home.status()["worker_restarts"] == 0
+
+
+def test_a_worker_that_hangs_does_not_hang_who_looks_at_its_mount(home: Home) -> None:
+    """It is not dead, its status is known, and it can be unmounted."""
+    home.start()
+    worker = home.status()["worker_pid"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        looks = (
+            "from pathlib import Path\n"
+            "from mirror.cli.folders import resolved\n"
+            "from mirror.keeper import mountpoint\n"
+            f"place = resolved(Path({str(home.path)!r}))\n"
+            "print(place, mountpoint.is_dead(str(place)))"
+        )
+        said = subprocess.run(
+            [sys.executable, "-c", looks], capture_output=True, text=True, check=True, timeout=30, cwd=ROOT
+        ).stdout
+        assert said == f"{home.path} False\n"
+        assert home.status()["worker_pid"] == worker
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    client.unmount(home.config.mountpoint)
+    assert home.gone()
 
 
 def test_a_stale_mount_is_cleared(home: Home) -> None:

@@ -11,6 +11,7 @@ import trio
 from mirror.background import background
 from mirror.errors import MirrorError, OriginFailed, ProtocolError, Transient
 from mirror.remotes.base import Page
+from mirror.remotes.following import Onward
 from mirror.retry import Attempts, Schedule
 
 AHEAD = 1
@@ -80,6 +81,8 @@ async def _read(
 ) -> None:
     attempts = Attempts(schedule)
     begun = cursor is not None
+    # The remote sees only as far back as the last failure.
+    onward = Onward(where)
     while True:
         try:
             # A generator, though the protocol need not say so.
@@ -88,6 +91,8 @@ async def _read(
                     attempts.progressed()
                     begun = True
                     cursor = page.cursor
+                    if cursor is not None:
+                        onward.past(cursor, [path for path, _ in page.files])
                     await send.send(page)
                     if cursor is None:
                         return

@@ -345,13 +345,6 @@ async def test_what_is_no_listing_is_no_empty_folder(body: bytes) -> None:
                 await remote.list("")
 
 
-async def test_a_listing_that_does_not_go_on_ends() -> None:
-    with hostile(ByBeginning({LISTING: gives(page("a", marker="again"))})) as server:
-        async with opened(server, "anonymous=true") as remote:
-            with pytest.raises(ProtocolError, match="does not go on"):
-                await remote.list("")
-
-
 def test_names_that_xml_cannot_hold_are_decoded() -> None:
     """And only those that say that they are encoded."""
     text = (

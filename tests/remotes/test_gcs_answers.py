@@ -330,13 +330,6 @@ async def test_what_is_no_listing_is_no_empty_folder(body: bytes) -> None:
                 await remote.list("")
 
 
-async def test_a_listing_that_does_not_go_on_ends() -> None:
-    with hostile(routes(**{LISTING: said({"nextPageToken": "again"})})) as server:
-        async with opened(server) as remote:
-            with pytest.raises(ProtocolError, match="does not go on"):
-                await remote.list("")
-
-
 # -- versions and codings ----------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ What is read in between comes from the commit that was seen last. Should that be
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from posixpath import basename
@@ -30,6 +30,7 @@ from mirror.http.exchange import Answer, Client, Exchanger
 from mirror.http.files import Files
 from mirror.http.parts import HttpPart, read_whole
 from mirror.remotes.base import Entry, Kind, Listing, NotModified, Page, Part
+from mirror.remotes.following import Following
 from mirror.remotes.hub import tree
 from mirror.remotes.hub.dialect import GIT, BlobPart, HubDialect
 from mirror.remotes.hub.url import Place
@@ -138,8 +139,8 @@ class HubRemote:
             return NotModified()
         folder = self._in_repository(path)
         entries: dict[str, Entry] = {}
-        async for page, _ in self._pages(commit, folder, recursive=False):
-            for found in page:
+        async for page in self._pages(commit, folder, recursive=False):
+            for found in page.found:
                 if found.path == (f"{folder}/{found.entry.name}" if folder else found.entry.name):
                     entries.setdefault(found.entry.name, found.entry)
         return Listing([*entries.values()], COMMIT + commit)
@@ -150,38 +151,33 @@ class HubRemote:
         folder, root = self._in_repository(under), self._in_repository("")
         begun = bool(begin)
         try:
-            async for page, following in self._pages(commit, folder, recursive=True, begin=begin or None):
+            async for page in self._pages(commit, folder, recursive=True, begin=begin or None):
                 begun = True
                 files = [
                     (found.path.removeprefix(f"{root}/") if root else found.path, found.entry)
-                    for found in page
+                    for found in page.found
                     if found.entry.kind is Kind.FILE and (not folder or found.path.startswith(f"{folder}/"))
                 ]
-                yield Page(files, None if following is None else f"{commit}:{following}")
+                yield Page(files, None if page.cursor is None else f"{commit}:{page.cursor}")
         except NotFound:
             if begun:
                 raise  # what came is not all there is
             yield Page((), None)
 
-    async def _pages(
+    def _pages(
         self, commit: str, folder: str, *, recursive: bool, begin: str | None = None
-    ) -> AsyncIterator[tuple[Sequence[tree.Found], str | None]]:
-        """Pages of rows, each with the cursor of the next one."""
+    ) -> Following[tree.Rows]:
         target = f"{self._api}/tree/{commit}{'/' + to_url(folder) if folder else ''}"
         asked = {**({"recursive": "true"} if recursive else {}), **self._expand}
-        cursor = begin
-        while True:
+
+        async def ask(cursor: str | None) -> tree.Rows:
             query = urlencode(asked if cursor is None else {**asked, "cursor": cursor})
             async with self._ask("GET", f"{target}?{query}" if query else target) as answer:
                 body = await read_whole(answer.head, answer.where, self._http.deadline, MAX_PAGE)
-                where = answer.where
-                following = tree.cursor(answer.head.headers.get("link"), where)
-            if following is not None and following == cursor:
-                raise ProtocolError(f"{where}: the listing does not go on")
-            yield tree.rows(body, where), following
-            if following is None:
-                return
-            cursor = following
+                following = tree.cursor(answer.head.headers.get("link"), answer.where)
+            return tree.Rows(tree.rows(body, answer.where), following)
+
+        return Following(ask, begin, f"{self._url}: {folder!a}" if folder else self._url)
 
     def _in_repository(self, path: str) -> str:
         return "/".join(filter(None, (self._place.path, path)))

@@ -38,6 +38,19 @@ class Found:
     entry: Entry
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One page."""
+
+    found: Sequence[Found]
+    cursor: str | None
+    """Where the next one begins; None: this was the last one."""
+
+    def names(self) -> list[str]:
+        """Return all that is on it."""
+        return [found.path for found in self.found]
+
+
 def rows(body: bytes, where: object) -> Sequence[Found]:
     """Read one page of rows, names checked, bad ones left out.
 

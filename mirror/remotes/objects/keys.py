@@ -48,6 +48,10 @@ class Keys:
     cursor: str | None
     """What goes on behind this page; None: it was the last."""
 
+    def names(self) -> list[str]:
+        """Return all that is on it."""
+        return [*(item.key for item in self.objects), *self.prefixes]
+
 
 def size(stated: object) -> int | None:
     """Read a size; None when it is none that a file can have."""

@@ -7,15 +7,16 @@ a misspelt prefix looks like an empty folder to a store; but a bucket may be emp
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from posixpath import basename
 from types import TracebackType
 from typing import NoReturn
 
-from mirror.errors import IsAFolder, MirrorError, NotAFolder, NotFound, ProtocolError, VersionChanged
+from mirror.errors import IsAFolder, MirrorError, NotAFolder, NotFound, VersionChanged
 from mirror.http.exchange import Client
 from mirror.remotes.base import Entry, Listing, NotModified, Page, Part
+from mirror.remotes.following import Following
 from mirror.remotes.objects import keys
 from mirror.remotes.objects.place import Place
 from mirror.remotes.objects.store import Store
@@ -70,13 +71,8 @@ class ObjectRemote:
             return Listing([await self.stat(self._file)])
         prefix = f"{base}{path}/" if path else base
         folder = keys.Folder(prefix, self._where(path))
-        cursor: str | None = None
-        while True:
-            page = await self._store.page(prefix, folder=True, cursor=cursor)
+        async for page in self._pages(prefix, path):
             folder.add(page)
-            if page.cursor is None:
-                break
-            cursor = self._following(page, cursor)
         if not folder.there and prefix:
             await self._check_empty(prefix.removesuffix("/"), self._where(path))
         return Listing(folder.entries())
@@ -92,18 +88,13 @@ class ObjectRemote:
         below = f"{path}/" if path else ""
         prefix = base + below
         there = cursor is not None or not prefix
-        while True:
-            page = await self._store.page(prefix, folder=True, cursor=cursor)
+        async for page in self._pages(prefix, path, cursor):
             folder = keys.Folder(prefix, self._where(path))
             folder.add(page)
             there = there or folder.there
-            following = None if page.cursor is None else self._following(page, cursor)
-            if following is None and not there:
+            if page.cursor is None and not there:
                 await self._check_empty(prefix.removesuffix("/"), self._where(path))
-            yield Page([(below + entry.name, entry) for entry in folder.entries()], following)
-            if following is None:
-                return
-            cursor = following
+            yield Page([(below + entry.name, entry) for entry in folder.entries()], page.cursor)
 
     async def _check_empty(self, key: str, where: str) -> None:
         """See whether a folder with nothing in it is there: an object may stand for it."""
@@ -125,23 +116,25 @@ class ObjectRemote:
             yield Page([(self._file, await self.stat(self._file))] if not under else (), None)
             return
         prefix = f"{base}{under}/" if under else base
-        page = await self._store.page(prefix, folder=False, after=cursor)
-        while True:
-            found = keys.files(page, base, self._where(under))
-            if page.cursor is None:
-                yield Page(found, None)
-                return
+        async for page in self._pages(prefix, under, after=cursor, folder=False):
             # Without a name on the page there is nothing that a lasting cursor could be made of.
-            if page.objects:
-                yield Page(found, self._store.scan_cursor(page))
-            following = page.cursor
-            page = await self._store.page(prefix, folder=False, cursor=following)
-            self._following(page, following)
+            if page.objects or page.cursor is None:
+                yield Page(keys.files(page, base, self._where(under)), self._store.scan_cursor(page))
 
-    def _following(self, page: keys.Keys, cursor: str | None) -> str | None:
-        if page.cursor == cursor:
-            raise ProtocolError(f"{self._shown}: the listing does not go on")
-        return page.cursor
+    def _pages(
+        self,
+        prefix: str,
+        path: str,
+        cursor: str | None = None,
+        *,
+        after: str | None = None,
+        folder: bool = True,
+    ) -> Following[keys.Keys]:
+        def ask(cursor: str | None) -> Awaitable[keys.Keys]:
+            begin = after if cursor is None else None
+            return self._store.page(prefix, folder=folder, cursor=cursor, after=begin)
+
+        return Following(ask, cursor, self._where(path))
 
     # -- files -------------------------------------------------------------------------------
 

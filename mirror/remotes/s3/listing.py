@@ -48,8 +48,12 @@ class Found:
     keys: Sequence[Key]
     prefixes: Sequence[str]
     """What keys with a delimiter in their rest have in common."""
-    after: str | None
+    cursor: str | None
     """Token of the next page; None: there is none."""
+
+    def names(self) -> list[str]:
+        """Return all that is on it."""
+        return [*(key.key for key in self.keys), *self.prefixes]
 
 
 @dataclass(frozen=True, slots=True)

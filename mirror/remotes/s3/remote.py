@@ -10,7 +10,7 @@ file. Its tree is then a folder with that one entry.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,15 +23,16 @@ from mirror.errors import (
     MirrorError,
     NotAFolder,
     NotFound,
-    ProtocolError,
     VersionChanged,
 )
 from mirror.http.parts import HttpPart
 from mirror.remotes.base import Entry, Listing, NotModified, Page
+from mirror.remotes.following import Following
 from mirror.remotes.how import How
 from mirror.remotes.s3.bucket import Bucket, Question, Way
 from mirror.remotes.s3.errors import Unexplained
 from mirror.remotes.s3.folders import Folder
+from mirror.remotes.s3.listing import Found
 from mirror.remotes.s3.scanning import Scan
 from mirror.remotes.s3.url import named, parts
 
@@ -107,15 +108,8 @@ class S3Remote:
             return Listing([await self.stat(shape.name)])
         prefix = shape.prefix + (f"{path}/" if path else "")
         folder = Folder(prefix, self._where(path))
-        query = {"prefix": prefix, "delimiter": "/"}
-        seen: set[str] = set()
-        while True:
-            page = await self._bucket.ask(lambda way: way.page(dict(query)))
+        async for page in self._pages({"prefix": prefix, "delimiter": "/"}, path):
             folder.add(page)
-            if page.after is None:
-                break
-            _advance(seen, page.after, self._where(path))
-            query["continuation-token"] = page.after
         if prefix and not folder.exists:
             raise NotFound(f"{self._where(path)}: there is no such folder")
         return Listing(folder.entries())
@@ -132,23 +126,15 @@ class S3Remote:
             yield Page([(found.name, found) for found in listing.entries], None)
             return
         below = f"{path}/" if path else ""
-        query = {"prefix": shape.prefix + below, "delimiter": "/"}
-        seen: set[str] = set()
-        exists = cursor is not None or not query["prefix"]
-        while True:
-            if cursor is not None:
-                _advance(seen, cursor, self._where(path))
-                query["continuation-token"] = cursor
-            page = await self._bucket.ask(lambda way: way.page(dict(query)))
-            folder = Folder(query["prefix"], self._where(path))
+        prefix = shape.prefix + below
+        exists = cursor is not None or not prefix
+        async for page in self._pages({"prefix": prefix, "delimiter": "/"}, path, cursor):
+            folder = Folder(prefix, self._where(path))
             folder.add(page)
             exists = exists or folder.exists
-            cursor = page.after
-            if cursor is None and not exists:
+            if page.cursor is None and not exists:
                 raise NotFound(f"{self._where(path)}: there is no such folder")
-            yield Page([(below + found.name, found) for found in folder.entries()], cursor)
-            if cursor is None:
-                return
+            yield Page([(below + found.name, found) for found in folder.entries()], page.cursor)
 
     async def scan(self, under: str = "", cursor: str | None = None) -> AsyncIterator[Page]:
         """Every file below a folder. See `mirror.remotes.base.Scanner.scan`."""
@@ -158,20 +144,24 @@ class S3Remote:
                 yield Page([(shape.name, await self.stat(shape.name))], None)
             return
         scan = Scan(shape.prefix, under and f"{under}/", self._where(under), cursor)
-        query = {"prefix": scan.prefix}
-        if scan.after is not None:
-            query["start-after"] = scan.after
-        seen: set[str] = set()
-        while True:
-            page = await self._bucket.ask(lambda way: way.page(dict(query)))
+        async for page in self._pages({"prefix": scan.prefix}, under, after=scan.after):
             files = scan.add(page)
-            if page.after is None:
-                yield Page(files, None)
-                return
-            _advance(seen, page.after, self._where(under))
-            query.pop("start-after", None)
-            query["continuation-token"] = page.after
-            yield Page(files, scan.cursor())
+            # Behind a page without a key the cursor would be that of the one before.
+            if page.keys or page.cursor is None:
+                yield Page(files, None if page.cursor is None else scan.cursor())
+
+    def _pages(
+        self, query: dict[str, str], path: str, cursor: str | None = None, *, after: str | None = None
+    ) -> Following[Found]:
+        def ask(cursor: str | None) -> Awaitable[Found]:
+            asked = dict(query)
+            if cursor is not None:
+                asked["continuation-token"] = cursor
+            elif after is not None:
+                asked["start-after"] = after
+            return self._bucket.ask(lambda way: way.page(dict(asked)))
+
+        return Following(ask, cursor, self._where(path))
 
     def _where(self, path: str) -> str:
         return f"{self._shown}/{path}" if path else self._shown
@@ -288,10 +278,3 @@ async def _stat(way: Way, *, key: str, name: str) -> Entry:
         return await way.files.stat(target, name)
     except Unexplained:
         return await way.files.stat_by_get(target, name)
-
-
-def _advance(seen: set[str], token: str, where: str) -> None:
-    """Refuse a listing that goes round in circles."""
-    if token in seen:
-        raise ProtocolError(f"{where}: the listing does not come to an end: it names the same page twice")
-    seen.add(token)

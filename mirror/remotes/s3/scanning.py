@@ -74,7 +74,7 @@ class Scan:
                 files.append((folder, Entry(folder.rpartition("/")[2], Kind.FOLDER)))
         if page.keys:
             self.after = page.keys[-1].key
-        if page.after is None:
+        if page.cursor is None:
             files += undecided.rest()
             self._left_out.report()
         return files

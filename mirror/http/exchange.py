@@ -162,8 +162,7 @@ class Exchanger:
         public = False
         gate = self.client.gates.of(self._origin)
         while True:
-            if not gate.open:
-                await gate.enter(where)
+            first = not gate.open and await gate.enter(where)
             self.client.requests += 1
             answered = False
             try:
@@ -175,12 +174,12 @@ class Exchanger:
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
             finally:
-                if not answered:
+                if first and not answered:
                     gate.left()
             try:
                 if response.status_code in REFUSALS:
-                    gate.refused(response.status_code, response.headers.get("retry-after"))
-                elif not gate.open:
+                    gate.refused(response.status_code, response.headers.get("retry-after"), first=first)
+                elif first:
                     gate.passed()
                 if own and not renewed and await self._renewed(response):
                     renewed = True

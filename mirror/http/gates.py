@@ -42,8 +42,13 @@ class Gate:
         """Nobody was refused since the last request that was not."""
         return not self._refusals
 
-    async def enter(self, where: object) -> None:
-        """Wait for a turn; whoever has had one reports by `passed`, `refused` or, without an answer, `left`.
+    async def enter(self, where: object) -> bool:
+        """Wait for a turn.
+
+        Returns:
+            Whether this request goes first, so that the others wait for it: then it has to report by
+            `passed`, `refused` or, without an answer, `left`. Of the others only a refusal counts, and
+            only while the gate is open: what was asked before it closed says nothing about now.
 
         Raises:
             Transient: not now; it says when.
@@ -54,17 +59,18 @@ class Gate:
                 raise Transient(f"{where}: the server asks everybody to wait ({self._why})", left)
             if self._first is None:
                 self._first = trio.Event()
-                return
+                return True
             await self._first.wait()
+        return False
 
     def passed(self) -> None:
-        """The server answered, and not with a refusal."""
+        """The one that went first was answered, and not with a refusal."""
         self._refusals = 0
         self._wake()
 
-    def refused(self, status: int, wish: str | None) -> None:
-        """Note a refusal, with the value of its Retry-After header."""
-        if self._refusals and self._first is None:
+    def refused(self, status: int, wish: str | None, *, first: bool) -> None:
+        """Note a refusal, with the value of its Retry-After header; ``first``: of the one that went first."""
+        if self._refusals and not first:
             return  # asked before the gate closed: it knows already
         self._refusals += 1
         wished = retry_after(wish)
@@ -74,7 +80,7 @@ class Gate:
         self._wake()
 
     def left(self) -> None:
-        """No answer came: somebody else goes first."""
+        """No answer came for the one that went first: somebody else does."""
         self._wake()
 
     def _wake(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import httpx
 import trio
 
-from mirror.http.connection import Asked, NotSentError, Origin
+from mirror.http.connection import PUBLIC_ONLY, Asked, NotSentError, Origin
 from mirror.http.streams import Connection, connect
 from mirror.http.transport import IDLE_SECONDS, Transport
 
@@ -26,9 +26,6 @@ SERVERS = 64
 
 TRIES = 4
 """Connections that a request is sent over while servers say that they have not begun it."""
-
-PUBLIC_ONLY = "mirror.public_only"
-"""Request extension, as of our other transport: it goes to no address that only we can reach."""
 
 
 class _Server:

@@ -21,7 +21,7 @@ import httpx
 import trio
 
 from mirror.http.addresses import is_public
-from mirror.http.connection import Asked, NotSentError, Origin
+from mirror.http.connection import PUBLIC, Asked, NotSentError, Origin, PrivateAddressError
 from mirror.http.heads import Raw
 
 WINDOW = 1024 * 1024
@@ -42,9 +42,6 @@ TAKEN = 256 * 1024
 SEND_SECONDS = 5.0
 """Patience for what is said beside a request: that bytes were read, that a stream is left."""
 
-PUBLIC = "mirror.public"
-"""Response extension, as of our other transport: True when it came from an address of the Internet."""
-
 _NOT_IN_2 = (b"host", b"connection", b"transfer-encoding", b"keep-alive", b"upgrade", b"proxy-connection")
 
 
@@ -55,7 +52,8 @@ async def connect(
 
     Raises:
         httpx.ConnectTimeout: not within ``seconds``.
-        httpx.ConnectError: refused, no such host, no trust; or ``public_only``, and it would not be.
+        PrivateAddressError: ``public_only``, and it would not be. Nothing was sent.
+        httpx.ConnectError: refused, no such host, no trust; the cause is chained.
     """
     try:
         with trio.fail_after(seconds):
@@ -63,7 +61,7 @@ async def connect(
             public = is_public(str(tcp.socket.getpeername()[0]))
             if public_only and not public:
                 tcp.socket.close()
-                raise httpx.ConnectError(f"{origin.host} is at an address that is not public")
+                raise PrivateAddressError(f"{origin.host} is at an address that is not public")
             context.set_alpn_protocols(["h2", "http/1.1"])
             stream = trio.SSLStream(tcp, context, server_hostname=origin.host, https_compatible=True)
             try:

@@ -16,6 +16,7 @@ import trio
 
 from mirror.errors import MirrorError, Stalled, Transient
 from mirror.http import http2, streams
+from mirror.http.connection import PUBLIC, PUBLIC_ONLY, PrivateAddressError
 from mirror.http.transport import Transport
 from mirror.remotes import How, open_remote
 from mirror.remotes.base import Remote
@@ -287,17 +288,17 @@ async def test_who_may_send_us_where(
             transport = http2.Http2(4, lambda: context, Transport(4, lambda: context))
 
             async def ask(transport: http2.Http2, *, public_only: bool) -> httpx.Response:
-                extensions = {"timeout": {"read": 5.0}, http2.PUBLIC_ONLY: public_only}
+                extensions = {"timeout": {"read": 5.0}, PUBLIC_ONLY: public_only}
                 request = httpx.Request("GET", f"{url}f", extensions=extensions)
                 response = await transport.handle_async_request(request)
                 assert await response.aread() == BODY
                 return response
 
-            assert (await ask(transport, public_only=False)).extensions[streams.PUBLIC] is public
+            assert (await ask(transport, public_only=False)).extensions[PUBLIC] is public
             if public:
                 await ask(transport, public_only=True)
             else:
-                with pytest.raises(httpx.ConnectError, match="not public"):
+                with pytest.raises(PrivateAddressError, match="not public"):
                     await ask(transport, public_only=True)
             await transport.aclose()
 

@@ -49,16 +49,17 @@ def unmount(mountpoint: str, *, lazy: bool = False, timeout: float = 30) -> str 
     or when its processes still run after ``timeout`` seconds.
     """
     device = _ours(mountpoint).device
-    if at.is_dead(mountpoint):
-        at.clear_stale(mountpoint)
-        _forget(mountpoint)
-        return None
+    try:
+        known = status(mountpoint)
+    except MirrorError:
+        # Only now is the mount itself asked: when that hangs, it is in use by who asks.
+        if at.is_dead(mountpoint):
+            at.clear_stale(mountpoint)
+            _forget(mountpoint)
+            return None
+        known = {}  # without its keeper's word, unmounting is all that can be done
     with contextlib.ExitStack() as held:
         processes: list[int] = []
-        try:
-            known = status(mountpoint)
-        except MirrorError:
-            known = {}  # without its keeper's word, unmounting is all that can be done
         for pid in (known.get("keeper_pid"), known.get("worker_pid")):
             with contextlib.suppress(ProcessLookupError):
                 if pid is not None:

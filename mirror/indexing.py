@@ -12,7 +12,6 @@ folder, where it was. Memory holds a page or two for each folder that is worked 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +25,10 @@ from cache.scan import Pages, State, Unit
 from mirror.background import background, together
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, NotAFolder, NotFound, OriginFailed, ProtocolError, Stalled
-from mirror.limits import raise_descriptor_limit
 from mirror.paging import reading
 from mirror.remotes.base import Pager, Scanner
 from mirror.retry import Schedule
+from mirror.steady import keep_steps_short
 from mirror.traffic import Traffic
 from mirror.walking import Failures, walk_folders
 
@@ -45,8 +44,6 @@ MOST_UNITS = 4096
 """Folders of one folder that are read one by one; where there are more, most are small: all in one go."""
 DIVIDED_PAGES = 4
 """A folder whose listing has more pages is not divided: it is quicker read with all that lies below."""
-SWITCH_SECONDS = 0.001
-"""How long the event loop waits for the thread that writes, at most; Python's own limit is 5 ms."""
 
 
 @dataclass(slots=True)
@@ -101,6 +98,7 @@ async def index(
     *,
     jobs: int,
     deadline: float,
+    traffic: Traffic,
     report: Callable[[Progress], None],
     anew: bool = False,
 ) -> Summary:
@@ -112,6 +110,7 @@ async def index(
         cache_folder: the cache whose index it is.
         jobs: requests at once.
         deadline: seconds without a byte after which a request counts as stalled.
+        traffic: how much may be asked of the network.
         report: called with the progress now and then, and once at the end.
         anew: begin anew, also where an earlier run was stopped.
 
@@ -122,8 +121,7 @@ async def index(
         MirrorError: the origin cannot be asked, or stopped answering in the middle.
         cache.CacheError: the cache cannot be used.
     """
-    raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    keep_steps_short()
     started = trio.current_time()
     summary = Summary()
     async with open_engine(
@@ -132,7 +130,7 @@ async def index(
         ttl=0.0,
         deadline=deadline,
         on_change=summary.saw,
-        traffic=Traffic(connections=max(jobs, Traffic().connections)),
+        traffic=traffic,
     ) as engine:
         root = await folder_at(engine, path)
         run = _Run(engine, Schedule(deadline=deadline), jobs, summary, report)

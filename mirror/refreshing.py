@@ -104,6 +104,7 @@ async def refresh(
     *,
     jobs: int,
     deadline: float,
+    traffic: Traffic,
     report: Callable[[Progress], None],
 ) -> Summary:
     """Compare what is known of a source with the origin.
@@ -114,6 +115,7 @@ async def refresh(
         cache_folder: the cache.
         jobs: requests at once.
         deadline: seconds without a byte after which a request counts as stalled.
+        traffic: how much may be asked of the network.
         report: called with the progress now and then.
 
     Raises:
@@ -130,7 +132,7 @@ async def refresh(
         ttl=float("inf"),
         deadline=deadline,
         on_change=summary.saw,
-        traffic=Traffic(connections=max(jobs, Traffic().connections)),
+        traffic=traffic,
     ) as engine:
         run = _Run(engine, Schedule(deadline=deadline), jobs, summary)
         async with background() as nursery:

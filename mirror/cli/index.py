@@ -17,7 +17,7 @@ import click
 from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, listing_traffic, traffic_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ Afterwards, without the origin:
 )
 @click.option("--anew", is_flag=True, help="Begin anew, also where an earlier run was stopped.")
 @DEADLINE_OPTION
+@traffic_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def index(
@@ -63,6 +64,8 @@ def index(
     jobs: int,
     anew: bool,
     deadline: float,
+    max_connections: int,
+    bwlimit: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -77,13 +80,16 @@ def index(
 
     url = canonical(source)
     folder = usable_cache(cache)
+    traffic = listing_traffic(jobs, max_connections, bwlimit)
 
     with reporter(quiet=quiet) as report:
 
         async def work() -> Summary:
             from mirror.indexing import index as make
 
-            return await make(url, path, folder, jobs=jobs, deadline=deadline, report=report, anew=anew)
+            return await make(
+                url, path, folder, jobs=jobs, deadline=deadline, traffic=traffic, report=report, anew=anew
+            )
 
         outcome = interruptible(work)
     if isinstance(outcome, signal.Signals):

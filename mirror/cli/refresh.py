@@ -14,7 +14,7 @@ import click
 from mirror.cli import failures, human
 from mirror.cli.folders import resolved, usable_cache
 from mirror.cli.running import Ticker, finished, interruptible
-from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION
+from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, listing_traffic, traffic_options
 from mirror.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
     help="Folders listed at once.",
 )
 @DEADLINE_OPTION
+@traffic_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def refresh(
@@ -53,6 +54,8 @@ def refresh(
     cache: Path | None,
     jobs: int,
     deadline: float,
+    max_connections: int,
+    bwlimit: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -79,6 +82,7 @@ def refresh(
         target = mounted_at(resolved(Path(what)))
         url, folder = target.source, usable_cache(Path(target.cache))
         wanted = [f"{target.path}/{path}" for path in paths] or [target.path]
+    traffic = listing_traffic(jobs, max_connections, bwlimit)
     ticker = Ticker(quiet=quiet)
 
     def report(progress: Progress) -> None:
@@ -87,7 +91,9 @@ def refresh(
     async def work() -> Summary:
         from mirror.refreshing import refresh as compare
 
-        return await compare(url, wanted, folder, jobs=jobs, deadline=deadline, report=report)
+        return await compare(
+            url, wanted, folder, jobs=jobs, deadline=deadline, traffic=traffic, report=report
+        )
 
     outcome: Summary | signal.Signals = interruptible(work)
     summary = finished(outcome, "stopped; what was compared so far is known")

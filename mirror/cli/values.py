@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mirror.errors import UsageError
-from mirror.traffic import CONNECTIONS
+from mirror.traffic import CONNECTIONS, Traffic
 
 T = TypeVar("T")
 
@@ -151,6 +152,14 @@ def traffic_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar="N",
         help="Most connections to one server.",
     )(command)
+
+
+def listing_traffic(jobs: int, max_connections: int, bwlimit: str | None) -> Traffic:
+    """What a command that lists may ask of the network: a connection for each job, unless the user says."""
+    given = click.get_current_context().get_parameter_source("max_connections")
+    if given is ParameterSource.DEFAULT:
+        max_connections = max(jobs, max_connections)
+    return Traffic(max_connections, bwlimit)
 
 
 class _Path(click.Path):

@@ -14,6 +14,7 @@ from cache.scan import Pages, State
 from mirror import engine as engines
 from mirror.errors import AccessDenied, OriginFailed, ProtocolError, Transient
 from mirror.indexing import Summary, index
+from mirror.traffic import Traffic
 from tests.support.fake_remote import FakeRemote
 from tests.support.fake_store import PagedStore, Store
 
@@ -35,7 +36,9 @@ def home(tmp_path: Path) -> Path:
 
 
 async def run(home: Path, path: str = "", *, jobs: int = 1, anew: bool = False) -> Summary:
-    return await index(URL, path, home, jobs=jobs, deadline=5.0, report=lambda _: None, anew=anew)
+    return await index(
+        URL, path, home, jobs=jobs, deadline=5.0, traffic=Traffic(), report=lambda _: None, anew=anew
+    )
 
 
 def below(cache: Cache, folder: int, prefix: str = "") -> dict[str, bool]:
@@ -219,13 +222,13 @@ async def test_a_run_that_was_stopped_marks_nothing_and_goes_on_at_its_page(stor
                 scope.cancel()
 
         store.at_page = stop
-        await index(URL, "d", home, jobs=1, deadline=5.0, report=lambda _: None)
+        await index(URL, "d", home, jobs=1, deadline=5.0, traffic=Traffic(), report=lambda _: None)
     found = await known(home)
     assert 104 < len(found) < 207
     assert not found["d/x/"]
     store.scans.clear()
     store.at_page = lambda under, number: None
-    summary = await index(URL, "d", home, jobs=1, deadline=5.0, report=lambda _: None)
+    summary = await index(URL, "d", home, jobs=1, deadline=5.0, traffic=Traffic(), report=lambda _: None)
     assert summary.resumed
     assert any(int(cursor or 0) >= 50 for under, cursor in store.scans if under == "d/x")
     assert await known(home) == expected(store)

@@ -121,6 +121,8 @@ class Exchanger:
         """
         self.client = client
         self.auth = auth
+        self.public_only = False
+        """Somebody on the Internet has named the origin: nothing goes to addresses that only we can reach."""
         self._follow = follow
         self._url = origin.copy_with(raw_path=b"/", fragment=None)
         self._origin = Origin.of(origin)
@@ -159,7 +161,7 @@ class Exchanger:
         own = True
         redirects: list[httpx.Headers] = []
         renewed = False
-        public = False
+        public = self.public_only
         gate = self.client.gates.of(self._origin)
         while True:
             first = not gate.open and await gate.enter(where)
@@ -169,7 +171,7 @@ class Exchanger:
                 if hops:
                     response = await self._ask_elsewhere(method, where, headers, body, public_only=public)
                 else:
-                    response = await self._ask(method, where, path, headers, body)
+                    response = await self._ask(method, where, path, headers, body, public_only=public)
                 answered = True
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 raise translated(exc, where, self.deadline) from exc
@@ -204,7 +206,7 @@ class Exchanger:
             gate = self.client.gates.of(Origin.of(url))
 
     async def _ask(
-        self, method: str, where: Place, path: str, headers: Headers, body: bytes
+        self, method: str, where: Place, path: str, headers: Headers, body: bytes, *, public_only: bool
     ) -> httpx.Response:
         """Ask our own origin."""
         everything = self._own + headers
@@ -213,10 +215,10 @@ class Exchanger:
         transport = self.client.transport(self._origin)
         if isinstance(transport, Transport):
             # Without a URL object, for parsing one costs more than the rest.
-            asked = Asked(method, path.encode("ascii"), everything, self.deadline, body)
+            asked = Asked(method, path.encode("ascii"), everything, self.deadline, body, public_only)
             return await transport.ask(self._origin, asked)
         # A proxy is told the whole URL.
-        return await self.client.send(method, where.url, everything, body)
+        return await self.client.send(method, where.url, everything, body, public_only=public_only)
 
     async def _ask_elsewhere(
         self, method: str, where: Place, headers: Headers, body: bytes, *, public_only: bool

@@ -34,7 +34,7 @@ def translated(exc: httpx.HTTPError | httpx.InvalidURL, where: object, deadline:
             return Stalled(f"{where}: not a byte within {deadline:g} s")
         case PrivateAddressError():
             return OriginFailed(
-                f"{where}: a server on the Internet redirects to a private address, which is refused; "
+                f"{where}: a server on the Internet leads to a private address, which is refused; "
                 "the option private-redirects=true allows it"
             )
         case httpx.ConnectError():

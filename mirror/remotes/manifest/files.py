@@ -81,8 +81,18 @@ class RowDialect(Dialect):
 class RowFiles:
     """Asks for what rows name."""
 
-    def __init__(self, client: Client, threads: Threads, auth: Callable[[httpx.URL], Auth | None]) -> None:
-        """Ask through ``client`` or ``threads``, showing each host what ``auth`` says."""
+    def __init__(
+        self,
+        client: Client,
+        threads: Threads,
+        auth: Callable[[httpx.URL], Auth | None],
+        public: Callable[[], bool],
+    ) -> None:
+        """Ask through ``client`` or ``threads``, showing each host what ``auth`` says.
+
+        ``public``: whether the list came from the Internet, and may name nothing that only we can reach.
+        """
+        self._public = public
         self._client = client
         self._threads = threads
         self._auth = auth
@@ -163,6 +173,7 @@ class RowFiles:
             http = self._origins[origin] = Exchanger(self._client, url, self._auth(url))
             if len(self._origins) > ORIGINS:
                 self._origins.popitem(last=False)
+        http.public_only = self._public() and not self._client.private
         return http, folder + row.rest
 
     @staticmethod

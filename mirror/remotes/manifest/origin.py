@@ -31,7 +31,7 @@ from mirror.errors import (
     VersionChanged,
 )
 from mirror.http import answers
-from mirror.http.connection import Chunk
+from mirror.http.connection import PUBLIC, Chunk
 from mirror.http.exchange import Exchanger
 from mirror.http.files import ANY, Files
 from mirror.http.parts import HttpPart
@@ -61,6 +61,10 @@ class Copy:
 class ListOrigin(Protocol):
     """Where a manifest comes from."""
 
+    @property
+    def public(self) -> bool:
+        """Whether it came from the Internet: then it names nothing that only we can reach."""
+
     async def newer(self, seen: str | None) -> Copy | None:
         """Ask for another version than ``seen``; None: there is none.
 
@@ -85,6 +89,8 @@ def never_absent(where: object) -> Iterator[None]:
 
 class FileOrigin:
     """A manifest that is a file of this machine."""
+
+    public = False
 
     def __init__(self, path: str, threads: Threads) -> None:
         self._path = path
@@ -142,6 +148,8 @@ class HttpOrigin:
         self._where = str(url)
         self._http = http
         self._begun: _Begun | None = None
+        self.public = False
+        """It came from an address of the Internet."""
 
     async def newer(self, seen: str | None) -> Copy | None:
         """See `ListOrigin.newer`."""
@@ -179,6 +187,7 @@ class HttpOrigin:
                 return None
             if head.status_code != 200:
                 raise answers.failure(head, answer.where, conditional=False)
+            self.public = bool(head.extensions.get(PUBLIC, False))
             if head.headers.get("content-encoding", "").strip().lower() not in _PACKED:
                 answers.refuse_encoded(head.headers, answer.where)
             part = HttpPart(

@@ -86,12 +86,12 @@ class ManifestRemote:
         self._client = open_client(parsed, how)
         self._threads = Threads(how.connections, how.deadline)
         shown = _Credentials(None if local else parsed, how.options)
-        self._files = RowFiles(self._client, self._threads, shown.of)
         self._origin: ListOrigin
         if local:
             self._origin = FileOrigin(to_path(bare), self._threads)
         else:
             self._origin = HttpOrigin(parsed, Exchanger(self._client, parsed, shown.of(parsed)))
+        self._files = RowFiles(self._client, self._threads, shown.of, lambda: self._origin.public)
         self._links = Links(base or bare, files=local)
         self._recent = recent
         self._turn = trio.Lock()

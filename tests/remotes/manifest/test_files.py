@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from pathlib import Path
@@ -19,12 +20,14 @@ from mirror.errors import (
     UsageError,
     VersionChanged,
 )
-from mirror.remotes import open_remote
+from mirror.http import connection
+from mirror.remotes import How, open_remote
 from mirror.remotes.base import Listing
 from mirror.remotes.manifest.remote import _Credentials
 from mirror.remotes.options import Options
 from tests.remotes.contract import read
 from tests.remotes.manifest.lists import GOOD, Opened, content, write
+from tests.support.hostile import Behaviour, good, hostile
 from tests.support.lists import rows_of
 from tests.support.servers import Server, nginx
 
@@ -223,3 +226,33 @@ async def test_relative_urls_are_below_the_base(folder: Path, origin: Server, tm
         assert remote.url.endswith(f"?base=http%3A%2F%2F127.0.0.1%3A{origin.port}%2F")
     finally:
         await remote.aclose()
+
+
+async def test_a_list_from_the_internet_names_nothing_that_only_we_can_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As for redirects: the one who wrote it is a stranger. The option for those allows it."""
+    # This machine has no address of the Internet to listen on.
+    monkeypatch.setattr(connection, "is_public", lambda address: address == "127.0.0.2")
+    near: dict[str, Behaviour] = {"/secret": good(b"secret")}
+    far: dict[str, Behaviour] = {"/open": good(b"open")}
+    with hostile(near) as inside, hostile(far, host="127.0.0.2") as outside:
+        rows = [{"path": "in", "url": f"{inside.url}secret"}, {"path": "out", "url": f"{outside.url}open"}]
+        listing = good("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+        far["/list.jsonl"] = near["/list.jsonl"] = listing
+        for server, option, allowed in (
+            (outside, "", False),
+            (outside, "?private-redirects=true", True),
+            (inside, "", True),
+        ):
+            remote = open_remote(f"manifest+{server.url}list.jsonl{option}", How(deadline=5.0))
+            try:
+                assert (await remote.stat("out")).size == 4
+                if allowed:
+                    assert (await remote.stat("in")).size == 6
+                else:
+                    with pytest.raises(OriginFailed, match="private-redirects"):
+                        await remote.stat("in")
+                    assert not inside.seen
+            finally:
+                await remote.aclose()

@@ -149,7 +149,8 @@ async def test_what_stands_for_a_folder_is_no_file(shared: Container) -> None:
     async with opened(shared.source("marked/")) as remote:
         assert isinstance(remote, Scanner)
         assert await names(remote) == dict.fromkeys(("one", "two", "three"), Kind.FOLDER)
-        assert [path async for page in remote.scan() for path, _ in page.files] == ["two/in"]
+        scanned = {path: entry.kind async for page in remote.scan() for path, entry in page.files}
+        assert scanned == {**await names(remote), "two/in": Kind.FILE}
         for name in ("one", "two", "three"):
             with pytest.raises(IsAFolder):
                 await remote.stat(name)

@@ -9,7 +9,7 @@ import pytest
 from mirror.errors import UsageError
 from mirror.remotes import canonical
 from mirror.remotes.base import Kind
-from mirror.remotes.objects.keys import Folder, Keys, Object, files, size
+from mirror.remotes.objects.keys import Folder, Keys, Object, below, size
 
 MESSAGE = "left out the name"
 
@@ -34,9 +34,15 @@ def test_markers_of_folders_are_no_files() -> None:
     """The folder's own, one of a folder in it, and one that its metadata tells."""
     page = Keys([stored("a/"), stored("a/b/"), stored("a/c", folder=True)], [], None)
     assert listed("a/", page) == {"b": Kind.FOLDER, "c": Kind.FOLDER}
-    assert files(Keys([*page.objects, stored("a/d")], [], None), "a/", "gs://bucket") == [
-        ("d", stored("a/d").entry("d"))
+    flat = Keys([*page.objects, stored("a/b/"), stored("a/b/e/"), stored("a/d")], [], None)
+    assert [(path, entry.kind) for path, entry in below(flat, "a/", "a/", "gs://bucket")] == [
+        ("b", Kind.FOLDER),
+        ("c", Kind.FOLDER),
+        ("b", Kind.FOLDER),
+        ("b/e", Kind.FOLDER),
+        ("d", Kind.FILE),
     ]
+    assert [path for path, _ in below(flat, "", "a/b/", "gs://bucket")] == ["a", "a/c", "a/b/e", "a/d"]
 
 
 def test_a_folder_with_nothing_but_its_marker_is_there() -> None:
@@ -61,7 +67,7 @@ def test_names_that_cannot_be_are_left_out_and_said(bad: str, caplog: pytest.Log
         assert MESSAGE in caplog.text
         caplog.clear()
         page = Keys([stored("a/good"), stored(f"{bad}file")], [], None)
-        assert [path for path, _ in files(page, "a/", "gs://bucket")] == ["good"]
+        assert [path for path, _ in below(page, "a/", "a/", "gs://bucket")] == ["good"]
         assert MESSAGE in caplog.text
         caplog.clear()
 

@@ -107,22 +107,26 @@ class Folder:
         return list(self._entries.values())
 
 
-def files(page: Keys, base: str, where: str) -> list[tuple[str, Entry]]:
-    """Return the files on a page of a flat listing, with their paths below ``base`` (slash included)."""
+def below(page: Keys, base: str, prefix: str, where: str) -> list[tuple[str, Entry]]:
+    """Return what is on a page of a flat listing, with paths below ``base`` (slash included).
+
+    Files, and folders that an object stands for; ``prefix`` is what was asked for, and not among them.
+    """
     found: list[tuple[str, Entry]] = []
     left_out = LeftOut(where)
     for item in page.objects:
-        if item.folder or item.key.endswith("/"):
+        if item.key == prefix:
             continue
+        is_folder = item.folder or item.key.endswith("/")
         try:
-            path = _below(base, item.key)
+            path = _below(base, item.key.removesuffix("/") if is_folder else item.key)
             names = path.split("/")
             for name in names:
                 check(name)
         except BadNameError as exc:
             left_out.add(item.key, str(exc))
             continue
-        found.append((path, item.entry(names[-1])))
+        found.append((path, Entry(names[-1], Kind.FOLDER) if is_folder else item.entry(names[-1])))
     left_out.report()
     return found
 

@@ -119,7 +119,8 @@ class ObjectRemote:
         async for page in self._pages(prefix, under, after=cursor, folder=False):
             # Without a name on the page there is nothing that a lasting cursor could be made of.
             if page.objects or page.cursor is None:
-                yield Page(keys.files(page, base, self._where(under)), self._store.scan_cursor(page))
+                found = keys.below(page, base, prefix, self._where(under))
+                yield Page(found, self._store.scan_cursor(page))
 
     def _pages(
         self,

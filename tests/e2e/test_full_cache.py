@@ -54,7 +54,7 @@ def test_a_file_without_room_is_not_fetched_anew_for_each_read(
     with mounted(origin.url, cache=small / "cache") as mount:
         assert digest(mount.path / path.name) == digest(path)
         assert mount.counters()["fills_failed"] == 1
-        assert mount.log.count("is read past the cache") == 1
+        mount.assert_logged("is read past the cache", times=1)
 
 
 def test_a_reader_in_order_gets_what_does_not_fit_in_a_few_answers(

@@ -37,4 +37,4 @@ def test_a_public_source_leads_nowhere_inside(allowed: bool) -> None:
                     else:
                         assert [answer["errno"] for answer in got] == [5] * len(got)
                         assert [host.seen for host in inner] == [[], [], []]
-                        assert mount.log.count("private-redirects=true allows it (EIO)") == 3
+                        mount.assert_logged("private-redirects=true allows it (EIO)", times=3)

@@ -87,7 +87,7 @@ def test_a_repository_that_cannot_be_mounted() -> None:
         server.gated = True
         with mounted(server.source(), args=IMPATIENT, env=known) as mount:
             assert errno_of_reading(mount.path / "README.md") == "EACCES"
-            assert "gated" in mount.log
+            mount.assert_logged("gated")
 
 
 def test_a_hub_that_is_gone(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_bytes_that_have_not_the_digest_of_the_list_are_refused(
     with mounted(source) as mount:
         assert errno_of_reading(mount.path / "bad.bin") == "EIO"
         assert (mount.path / "good.bin").read_bytes() == noise("good", 100_000)
-        assert "does not match the SHA-256" in mount.log
+        mount.assert_logged("does not match the SHA-256")
     with prepared(source) as mount:
         said = mount.mirror("warm", source)
         assert said.code == 1

@@ -44,7 +44,7 @@ def test_what_the_origin_promises_of_a_file_is_checked(size: int, folder: Path) 
     ):
         assert (mount.path / "right.bin").read_bytes() == right
         assert errno_of((mount.path / "wrong.bin").read_bytes) == "EIO"
-        assert "does not match the SHA-256 that the origin itself promises" in mount.log
+        mount.assert_logged("does not match the SHA-256 that the origin itself promises")
         statuses = {r.status for r in origin.requests() if r.method == "GET" and r.uri == "/wrong.bin"}
         assert statuses == ({200} if size < MiB else {206})
         assert objects(mount) == [right]
@@ -61,7 +61,7 @@ def test_the_digest_of_a_whole_answer_counts_too(folder: Path) -> None:
     with apache(folder, extra_conf=conf) as origin, mounted(origin.url) as mount:
         assert (mount.path / "right.bin").read_bytes() == data
         assert errno_of((mount.path / "wrong.bin").read_bytes) == "EIO"
-        assert "wrong.bin does not match the MD5 that the origin itself promises" in mount.log
+        mount.assert_logged("wrong.bin does not match the MD5 that the origin itself promises")
         assert objects(mount) == [data]
 
 

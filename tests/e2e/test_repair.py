@@ -44,7 +44,7 @@ def test_a_lost_index_is_made_anew_from_what_is_cached(folder: Path, origin: Ser
         assert errno_of_reading(mount.path / "sub/never.bin") == "EIO"
         assert errno_of_reading(mount.path / "no such name") == "EIO"
         assert errno_of_listing(mount.path / "sub") == "EIO"
-        assert "made anew from 3 objects" in mount.log
+        mount.assert_logged("made anew from 3 objects")
         origin.start()
         never = mount.path / "sub/never.bin"
         eventually(lambda: errno_of_reading(never) == "", "the rest is there again with the origin")
@@ -89,7 +89,7 @@ def test_a_mount_goes_on_when_its_worker_finds_the_index_damaged(
             assert (mount.path / name).read_bytes() == noise(name, size)
         assert names(mount.path / "sub") == ["deep", "never.bin", "two.bin"]
         assert (mount.path / "sub/never.bin").read_bytes() == noise("never", 1000)
-        assert "made anew from" in mount.log
+        mount.assert_logged("made anew from")
 
 
 def test_fsck_works_beside_a_mount(folder: Path, origin: Server, tmp_path: Path) -> None:

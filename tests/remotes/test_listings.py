@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mirror.remotes.base import Kind
 from mirror.remotes.listings import NotAListingError, Row, collect, parse
-from mirror.remotes.listings.html import SLICE
+from mirror.remotes.listings.html import LARGEST, SLICE
 
 URL = "https://example.org/data/set/"
 MINUTE = 60_000_000_000
@@ -339,7 +339,7 @@ def test_json_that_is_no_list_of_entries(page: str) -> None:
 def test_a_page_that_cannot_be_cut_is_none(piece: str) -> None:
     """A tree takes fifty times the memory of a page that is made for that: no large one is made of it."""
     with pytest.raises(NotAListingError, match="without an entry"):
-        parse(html(piece * (8 * SLICE // len(piece))), "text/html", URL)
+        parse(html(piece * (2 * LARGEST // len(piece))), "text/html", URL)
 
 
 @pytest.mark.parametrize(

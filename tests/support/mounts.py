@@ -72,6 +72,16 @@ class Mount:
         path = self.home / "mount.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def assert_logged(self, text: str, times: int | None = None) -> None:
+        """The log says ``text``, or will in a moment: it is the keeper that writes what a worker says.
+
+        Args:
+            text: a piece of a line.
+            times: how often, where it has to be just that.
+        """
+        eventually(lambda: self.log.count(text) >= (times or 1), f"the log says {text!r}")
+        assert times in (None, self.log.count(text))
+
     def mirror(self, *args: str | Path, timeout: float = 60.0) -> Outcome:
         """Run any `mirror` command in this mount's environment."""
         env = {**self.env, RUNTIME: str(self.runtime), "MIRROR_CACHE": str(self.cache)}

@@ -38,9 +38,9 @@ from mirror.times import nginx_date, rfc3339
 Beside = Callable[[LexborNode], tuple[int | None, int | None, int]]
 """Size, time and the time's resolution of one link, as far as the page states them exactly."""
 
-SLICE = 128 * 1024
+SLICE = 32 * 1024
 """Bytes of a page that are parsed at once, at least."""
-LARGEST = 4 * SLICE
+LARGEST = 8 * SLICE
 """And at most; with it also what stands before the first entry."""
 
 _NGINX_BESIDE = re.compile(r"\s+(\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d)\s+(-|\d+[KMG]?)\s*", re.ASCII)

@@ -459,6 +459,7 @@ class MirrorMachine(Lockstep):
             return  # killed in between, a wrong bit would stay
         if flip is not None:
             of = {handle for handle, (_, held, _) in self.handles.items() if held == node}
+            of -= self.unlinked  # those are of an object that was dropped before
             self.unlinked |= of
         answer = self._ask(slot, "verify", node, flip, loses=frozenset(() if flip is None else (node,)))
         if answer is None:

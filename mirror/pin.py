@@ -16,9 +16,9 @@ from cache import Node
 from cache.patterns import Patterns
 from mirror.background import background
 from mirror.budget import Budget
+from mirror.crew import Helper
 from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError
-from mirror.limits import raise_descriptor_limit
 from mirror.selection import read_patterns, walk
 from mirror.traffic import Traffic
 from mirror.warm import REPORT_INTERVAL, WARM_TTL, Progress, Summary, fetch
@@ -35,6 +35,7 @@ async def pin(
     report: Callable[[Progress], None],
     recorded: Callable[[], None] = lambda: None,
     traffic: Traffic = Traffic(),  # noqa: B008 - frozen
+    helpers: Sequence[Helper] = (),
 ) -> Summary:
     """Pin the files of ``source`` that match, now and later, and fetch those that are there.
 
@@ -48,6 +49,7 @@ async def pin(
         report: called with the progress now and then, and once at the end.
         recorded: called once the pins will stay.
         traffic: how much may be asked of the network.
+        helpers: other processes that may be called to share the fetching.
 
     Returns:
         What was fetched; without ``fetching``, what there is to fetch. `Summary.refused`: it does not fit,
@@ -59,7 +61,6 @@ async def pin(
             stopped answering in the middle.
         cache.CacheError: the cache cannot be used.
     """
-    raise_descriptor_limit()
     wanted = read_patterns(patterns)
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
@@ -75,7 +76,7 @@ async def pin(
             if fetching:
                 failures, summary = (
                     summary.failures,
-                    await fetch(engine, wanted, jobs=jobs, report=report, ask=False),
+                    await fetch(engine, wanted, jobs=jobs, report=report, ask=False, helpers=helpers),
                 )
                 summary.failures[:0] = [each for each in failures if each not in summary.failures]
                 summary.failed = len(summary.failures)

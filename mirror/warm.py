@@ -12,25 +12,28 @@ are about as fast as one with as many jobs.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from cache import Node
 from cache.patterns import Patterns
-from mirror.background import background
+from mirror.background import background, together
 from mirror.budget import Budget, apply_limits
+from mirror.crew import Hands, Helper, HelperGone, Own, left_for_caller
 from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
-from mirror.fetch import Priority
 from mirror.selection import read_patterns, walk
-from mirror.steady import keep_steps_short
 from mirror.traffic import Traffic
+
+log = logging.getLogger(__name__)
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""
@@ -90,6 +93,7 @@ async def warm(
     traffic: Traffic = Traffic(),  # noqa: B008 - frozen
     cache_size: str | None = None,
     min_free: str | None = None,
+    helpers: Sequence[Helper] = (),
 ) -> Summary:
     """Fetch every file of ``source`` that matches one of ``patterns`` (none: all of them).
 
@@ -103,6 +107,7 @@ async def warm(
         traffic: how much may be asked of the network.
         cache_size: a limit to set first, as `mirror.budget.apply_limits` takes it.
         min_free: the same.
+        helpers: other processes that may be called to share the work.
 
     Raises:
         UsageError: the source or a pattern cannot mean anything.
@@ -111,14 +116,13 @@ async def warm(
             stopped answering in the middle.
         cache.CacheError: the cache cannot be used.
     """
-    keep_steps_short()
     wanted = read_patterns(patterns)
     started = trio.current_time()
     async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
         await apply_limits(engine.cache, cache_size, min_free)
         await engine.cache.objects.shrink()
         await engine.namespace.check_source()
-        summary = await fetch(engine, wanted, jobs=jobs, report=report)
+        summary = await fetch(engine, wanted, jobs=jobs, report=report, helpers=helpers)
     summary.elapsed = trio.current_time() - started
     report(summary)
     return summary
@@ -131,6 +135,7 @@ async def fetch(
     jobs: int,
     report: Callable[[Progress], None],
     ask: bool = True,
+    helpers: Sequence[Helper] = (),
 ) -> Summary:
     """Fetch what matches, as far as the cache may hold it; what came is safe on disk on return.
 
@@ -140,28 +145,31 @@ async def fetch(
         jobs: files fetched at once.
         report: called with the progress now and then.
         ask: list every folder anew; False: it was done a moment ago.
+        helpers: other processes that may be called to share the work.
 
     Raises:
         MirrorError: the origin stopped answering in the middle.
         cache.CacheError: the index failed.
     """
     source = engine.namespace.root.id
-    run = _Run(patterns, report, await Budget.of(engine.cache, source))
+    run = _Run(engine, patterns, report, await Budget.of(engine.cache, source))
     async with engine.cache.pins.sparing(source, patterns):
         async with background() as nursery:
-            nursery.start_soon(run.report_now_and_then, engine)
-            await run.everything(engine, jobs, ask=ask)
+            nursery.start_soon(run.report_now_and_then)
+            await run.everything(jobs, helpers, ask=ask)
         await engine.cache.objects.sync()
-    run.summary.bytes_fetched = engine.fetcher.bytes_fetched
-    run.summary.bytes_under_way = 0
+    run.count_bytes()
     return run.summary
 
 
 class _Run:
     """One run's own state."""
 
-    def __init__(self, patterns: Patterns, report: Callable[[Progress], None], budget: Budget) -> None:
+    def __init__(
+        self, engine: Engine, patterns: Patterns, report: Callable[[Progress], None], budget: Budget
+    ) -> None:
         self.summary = Summary()
+        self._engine = engine
         self._budget = budget
         self._patterns = patterns
         self._report = report
@@ -169,30 +177,54 @@ class _Run:
         self._failures_in_a_row = 0
         self._met_another = False
         self._put_off: deque[tuple[str, Node]] = deque()
+        self._hands: list[Hands] = [Own(engine)]
+        self._called: list[Helper] = []
 
-    async def report_now_and_then(self, engine: Engine) -> None:
+    async def report_now_and_then(self) -> None:
         while True:
             await trio.sleep(REPORT_INTERVAL)
-            self.summary.bytes_fetched = engine.fetcher.bytes_fetched
-            self.summary.bytes_under_way = engine.fetcher.bytes_under_way
+            self.count_bytes()
             self._report(self.summary)
 
-    async def everything(self, engine: Engine, jobs: int, *, ask: bool) -> None:
+    def count_bytes(self) -> None:
+        """Put into the summary what has come so far, whoever fetched it."""
+        fetcher = self._engine.fetcher
+        self.summary.bytes_fetched = fetcher.bytes_fetched + sum(helper.came for helper in self._called)
+        under_way = sum(helper.under_way for helper in self._called)
+        self.summary.bytes_under_way = fetcher.bytes_under_way + under_way
+
+    async def everything(self, jobs: int, helpers: Sequence[Helper], *, ask: bool) -> None:
         send, receive = trio.open_memory_channel[tuple[str, Node]](jobs)
         gave_up: list[MirrorError] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._list_all, engine, send, ask, nursery.cancel_scope)
-            for _ in range(jobs):
-                nursery.start_soon(self._fetch_all, engine, receive.clone(), nursery.cancel_scope, gave_up)
-            receive.close()
-        if gave_up:
-            raise gave_up[0]
+        async with background() as calls:
+            async with trio.open_nursery() as nursery:
+                call = partial(self._call, helpers, calls)
+                nursery.start_soon(self._list_all, send, ask, call, nursery.cancel_scope)
+                for number in range(jobs):
+                    nursery.start_soon(
+                        self._fetch_all, number, receive.clone(), nursery.cancel_scope, gave_up
+                    )
+                receive.close()
+            if gave_up:
+                raise gave_up[0]
+            if self.summary.refused is None:
+                async with together() as nursery:
+                    for helper in self._called:
+                        nursery.start_soon(helper.end)
+
+    def _call(self, helpers: Sequence[Helper], calls: trio.Nursery) -> None:
+        """Share what there is to do from now on with all helpers."""
+        for helper in helpers:
+            calls.start_soon(helper.serve, self._engine.namespace)
+            self._called.append(helper)
+            self._hands.append(helper)
+        self._engine.fetcher.limit(left_for_caller(self._engine.fetcher.connections, len(helpers)))
 
     async def _list_all(
         self,
-        engine: Engine,
         send: trio.MemorySendChannel[tuple[str, Node]],
         ask: bool,
+        call: Callable[[], None],
         scope: trio.CancelScope,
     ) -> None:
         async def found(path: str, node: Node) -> None:
@@ -200,12 +232,20 @@ class _Run:
             self.summary.bytes_total += node.size or 0
             if node.size is not None:
                 self._budget.add(path, node.size)
-            await send.send((path, node))
+            try:
+                send.send_nowait((path, node))
+            except trio.WouldBlock:
+                # All have something to do, and not all of it is here already.
+                if not self._called and self._engine.fetcher.counters.fills_started:
+                    call()
+                await send.send((path, node))
+            else:
+                await trio.lowlevel.checkpoint()
 
         async with send:
             try:
                 await walk(
-                    engine.namespace,
+                    self._engine.namespace,
                     self._patterns,
                     found,
                     self._failed,
@@ -237,29 +277,30 @@ class _Run:
 
     async def _fetch_all(
         self,
-        engine: Engine,
+        number: int,
         receive: trio.MemoryReceiveChannel[tuple[str, Node]],
         scope: trio.CancelScope,
         gave_up: list[MirrorError],
     ) -> None:
+        """What one of the jobs does; ``number`` says whose hands it is."""
         async with receive:
             async for found in receive:
                 file = found
                 # Looked for only once another was met: it is a system call for every file.
-                if self._met_another and engine.cache.objects.filled_by_another(file[1]):
+                if self._met_another and self._engine.cache.objects.filled_by_another(file[1]):
                     self._put_off.append(file)
                     if len(self._put_off) <= PUT_OFF:
                         continue
                     file = self._put_off.popleft()
-                await self._fetch_one(engine, *file, scope, gave_up)
+                await self._fetch_one(number, *file, scope, gave_up)
         while self._put_off:
-            await self._fetch_one(engine, *self._put_off.popleft(), scope, gave_up)
+            await self._fetch_one(number, *self._put_off.popleft(), scope, gave_up)
 
     async def _fetch_one(
-        self, engine: Engine, path: str, listed: Node, scope: trio.CancelScope, gave_up: list[MirrorError]
+        self, number: int, path: str, listed: Node, scope: trio.CancelScope, gave_up: list[MirrorError]
     ) -> None:
         try:
-            await self._fetch(engine, path, listed)
+            await self._fetch_by(number, path, listed)
         except DoesNotFit as exc:
             self._refuse(exc, scope)
         except NoSpace as exc:
@@ -277,16 +318,28 @@ class _Run:
         else:
             self._failures_in_a_row = 0
 
-    async def _fetch(self, engine: Engine, path: str, listed: Node) -> None:
+    async def _fetch_by(self, number: int, path: str, listed: Node) -> None:
+        """Have a file fetched by the hands whose turn it is; by the next ones where those are gone."""
+        while True:
+            hands = self._hands[number % len(self._hands)]
+            try:
+                await self._fetch(hands, path, listed)
+            except HelperGone:
+                if hands in self._hands:
+                    self._hands.remove(hands)
+                    log.warning("a process that helped has ended: the others go on without it")
+            else:
+                return
+
+    async def _fetch(self, hands: Hands, path: str, listed: Node) -> None:
         node = listed
         if node.size is None:
-            node = await engine.namespace.fresh(node)
+            node = await hands.fresh(node)
             self.summary.bytes_total += node.size or 0
             self._budget.add(path, node.size or 0)
-        if not engine.cache.objects.state(node).complete:
-            if await engine.fetcher.missing(node, Priority.WARM):
-                self._met_another = True
-            self.summary.files_fetched += 1
+        got = await hands.fetch(node)
+        self._met_another |= got.met
+        self.summary.files_fetched += got.fetched
         self.summary.files_done += 1
         self.summary.bytes_done += node.size or 0
 

@@ -13,8 +13,9 @@ from mirror.cli import human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
 from mirror.cli.values import BELOW
-from mirror.cli.warm import as_document, fetching_options, show
+from mirror.cli.warm import as_document, fetching_options, helping, show
 from mirror.errors import UsageError
+from mirror.traffic import Traffic
 
 if TYPE_CHECKING:
     from mirror.warm import Summary
@@ -42,6 +43,7 @@ def pin(
     cache: Path | None,
     no_fetch: bool,
     jobs: int,
+    processes: int | None,
     deadline: float,
     max_connections: int,
     bwlimit: str | None,
@@ -57,17 +59,19 @@ def pin(
     if deadline <= 0:
         raise UsageError("--deadline must be above 0")
     from mirror.cli.progress import reporter
+    from mirror.pin import pin as keep
     from mirror.remotes import canonical
-    from mirror.traffic import Traffic
 
     url = canonical(source)
     folder = usable_cache(cache)
     recorded: list[bool] = []
-    with reporter(quiet=quiet) as report:
+    traffic = Traffic(max_connections, bwlimit)
+    with (
+        helping(url, patterns, folder, processes, jobs=jobs, deadline=deadline, traffic=traffic) as helpers,
+        reporter(quiet=quiet) as report,
+    ):
 
         async def work() -> Summary:
-            from mirror.pin import pin as keep
-
             return await keep(
                 url,
                 patterns,
@@ -77,7 +81,8 @@ def pin(
                 fetching=not no_fetch,
                 report=report,
                 recorded=lambda: recorded.append(True),
-                traffic=Traffic(max_connections, bwlimit),
+                traffic=traffic,
+                helpers=helpers,
             )
 
         outcome = interruptible(work)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,10 @@ from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
 from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
 from mirror.errors import MirrorError, UsageError
+from mirror.traffic import Traffic
 
 if TYPE_CHECKING:
+    from mirror.crew import Helper
     from mirror.warm import Summary
 
 
@@ -55,6 +59,13 @@ def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
                 metavar="N",
                 help="Files fetched at once.",
             ),
+            click.option(
+                "--processes",
+                type=click.IntRange(1, 256),
+                metavar="N",
+                help="Processes that share the jobs and the connections.  "
+                "[default: one for each CPU, at most 4; 1 with --bwlimit]",
+            ),
             DEADLINE_OPTION,
             traffic_options,
             click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed."),
@@ -77,6 +88,7 @@ def warm(
     cache_size: str | None,
     min_free: str | None,
     jobs: int,
+    processes: int | None,
     deadline: float,
     max_connections: int,
     bwlimit: str | None,
@@ -92,24 +104,26 @@ def warm(
         raise UsageError("--deadline must be above 0")
     from mirror.cli.progress import reporter
     from mirror.remotes import canonical
-    from mirror.traffic import Traffic
+    from mirror.warm import warm as fetch
 
     url = canonical(source)
     folder = usable_cache(cache)
-
-    with reporter(quiet=quiet) as report:
+    traffic = Traffic(max_connections, bwlimit)
+    with (
+        helping(url, patterns, folder, processes, jobs=jobs, deadline=deadline, traffic=traffic) as helpers,
+        reporter(quiet=quiet) as report,
+    ):
 
         async def work() -> Summary:
-            from mirror.warm import warm as fetch
-
             return await fetch(
                 url,
                 patterns,
                 folder,
                 jobs=jobs,
                 deadline=deadline,
-                traffic=Traffic(max_connections, bwlimit),
+                traffic=traffic,
                 report=report,
+                helpers=helpers,
                 cache_size=cache_size,
                 min_free=min_free,
             )
@@ -125,6 +139,41 @@ def warm(
             f"nothing in {url} matches {' '.join(patterns)}: see 'mirror warm --help' for patterns"
         )
     sys.exit(1)
+
+
+@contextmanager
+def helping(
+    source: str,
+    patterns: Sequence[str],
+    cache: Path,
+    processes: int | None,
+    *,
+    jobs: int,
+    deadline: float,
+    traffic: Traffic,
+) -> Iterator[Sequence[Helper]]:
+    """Have processes ready that share the work of a run. To be entered while there are no threads.
+
+    Args:
+        source: the source, canonical.
+        patterns: what is fetched of it.
+        cache: the cache folder.
+        processes: what the user says of their number.
+        jobs: files fetched at once, by all together.
+        deadline: of the run.
+        traffic: what all together may ask of the network.
+    """
+    from mirror.crew import Job, forked, help_out, helpers_share, size_of_crew
+    from mirror.selection import read_patterns
+    from mirror.steady import keep_steps_short
+    from mirror.warm import WARM_TTL
+
+    keep_steps_short()
+    crew = size_of_crew(processes, jobs, traffic)
+    share = Traffic(helpers_share(traffic.connections, crew))
+    job = Job(source, read_patterns(patterns), cache, WARM_TTL, deadline, share)
+    with forked(crew - 1, partial(help_out, job)) as helpers:
+        yield helpers
 
 
 def show(outcome: Summary, *, quiet: bool, as_json: bool, matched: bool) -> bool:

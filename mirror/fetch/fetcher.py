@@ -120,6 +120,16 @@ class Fetcher:
         return self._slots.held
 
     @property
+    def connections(self) -> int:
+        """Most requests at once."""
+        return self._slots.total
+
+    def limit(self, connections: int) -> None:
+        """Leave some of them to others from now on."""
+        self._slots.resize(connections)
+        self._spare = min(self._spare, connections)
+
+    @property
     def bytes_fetched(self) -> int:
         """Bytes that came over the network, of ended fills and of those under way."""
         return self.counters.bytes_fetched + self.bytes_under_way

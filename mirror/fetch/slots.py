@@ -63,6 +63,13 @@ class Slots:
         finally:
             self._give_back()
 
+    def resize(self, total: int) -> None:
+        """Allow another number of requests from now on; those under way go on."""
+        self._free += total - self.total
+        self._reserved = min(self._reserved, total // 4)
+        self.total = total
+        self._hand_out()
+
     def reconsider(self) -> None:
         """A priority changed."""
         self._hand_out()

@@ -1,0 +1,29 @@
+"""Several processes for one run of fetching: an interpreter uses one CPU, whatever the machine has.
+
+hands     what fetches one file after another: this process, or a helper
+forked    the helpers of a run, from their birth to their end, and what is said to them
+helper    what a helper does
+messages  the words of both
+
+A helper is forked at the very start, while there is neither a thread nor an event loop, which costs a few
+milliseconds, and sleeps until there is enough to do. Whatever happens to it, its files are fetched by the
+process that called it: helpers make a run faster and nothing else.
+"""
+
+from mirror.crew.forked import Helper, HelperGone, forked, helpers_share, left_for_caller, size_of_crew
+from mirror.crew.hands import Got, Hands, Own
+from mirror.crew.helper import Job, help_out
+
+__all__ = [
+    "Got",
+    "Hands",
+    "Helper",
+    "HelperGone",
+    "Job",
+    "Own",
+    "forked",
+    "help_out",
+    "helpers_share",
+    "left_for_caller",
+    "size_of_crew",
+]

@@ -1,0 +1,78 @@
+"""What the processes of a crew say to each other, and how many they are."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+import pytest
+
+from cache import CacheError
+from cache.errors import CacheFull
+from mirror import errors
+from mirror.crew import forked, helpers_share, left_for_caller, size_of_crew
+from mirror.crew.messages import LONGEST_WHY, MOST, error, failure, packed, unpacked
+from mirror.traffic import Traffic
+
+KINDS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MirrorError)
+]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, CacheError, CacheFull], ids=lambda kind: kind.__name__)
+def test_an_error_is_the_same_at_the_other_end(kind: type[errors.MirrorError | CacheError]) -> None:
+    heard = error(unpacked(packed(failure(kind("näher \0 \U0001f600 am Ende")))))
+    assert type(heard) is kind
+    assert str(heard) == "näher \0 \U0001f600 am Ende"
+
+
+def test_an_error_that_nobody_knows_is_one_of_the_origin() -> None:
+    assert type(error({"failed": "Exception", "why": "x"})) is errors.OriginFailed
+
+
+def test_any_reason_fits_into_a_packet() -> None:
+    assert len(packed({"node": 2**63} | failure(errors.NotFound("\ud800" * 100_000)))) < MOST
+    assert len(str(error(failure(errors.NotFound("x" * 100_000))))) == LONGEST_WHY
+
+
+@pytest.mark.parametrize(
+    ("said", "jobs", "connections", "bwlimit", "expected"),
+    [
+        (3, 8, 16, None, 3),
+        (3, 2, 16, None, 2),
+        (9, 8, 6, None, 3),
+        (3, 8, 1, None, 1),
+        (3, 8, 16, "1M", 1),
+        (None, 1, 16, None, 1),
+        (None, 99, 99, None, min(4, len(os.sched_getaffinity(0)))),
+    ],
+)
+def test_how_many(said: int | None, jobs: int, connections: int, bwlimit: str | None, expected: int) -> None:
+    assert size_of_crew(said, jobs, Traffic(connections, bwlimit)) == expected
+
+
+@pytest.mark.parametrize(("connections", "helpers"), [(16, 1), (16, 3), (2, 1), (5, 1), (256, 7)])
+def test_nobody_has_more_connections_than_there_are(connections: int, helpers: int) -> None:
+    share = helpers_share(connections, helpers + 1)
+    assert share >= 1
+    files = left_for_caller(connections, helpers)
+    assert files >= 1
+    listing = 1 if files > 1 else 0  # with one in all it takes turns
+    assert helpers * share + files + listing <= connections
+
+
+def test_a_process_with_threads_is_not_forked() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+
+        async def work(_connection: socket.socket) -> None:
+            raise AssertionError
+
+        with forked(3, work) as helpers:
+            assert helpers == []
+    finally:
+        done.set()
+        thread.join()

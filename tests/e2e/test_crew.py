@@ -1,0 +1,203 @@
+"""`mirror warm --processes`: several processes share one run, and none of them can spoil it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.clouds import ByBeginning
+from tests.support.command import PROGRAM, mirror
+from tests.support.data import KiB, MiB, noise, put, same_bytes
+from tests.support.hostile import Seen, Wire, hostile
+from tests.support.mounts import mounted
+from tests.support.servers import Server, apache, nginx
+from tests.support.waiting import eventually
+
+FILES = 600
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def fill(folder: Path, count: int, size: int) -> list[str]:
+    paths = [f"{number % 7}/{number:04d}.bin" for number in range(count)]
+    for path in paths:
+        put(folder, path, noise(path, size))
+    return paths
+
+
+@contextmanager
+def warming(url: str, cache: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A run in a process group of its own, as a shell starts one."""
+    argv = [str(PROGRAM), "warm", "--json", "--cache", str(cache), *options, url]
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def helpers(process: subprocess.Popen[str]) -> list[int]:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+
+def at_work(process: subprocess.Popen[str], cache: Path, count: int) -> list[int]:
+    """Wait until so many helpers have the cache open."""
+
+    def look() -> list[int]:
+        found = [pid for pid in helpers(process) if has_open(pid, cache)]
+        return found if len(found) == count else []
+
+    return eventually(look, f"{count} processes help")
+
+
+def has_open(pid: int, cache: Path) -> bool:
+    """Whether a process has files of the cache open."""
+    try:
+        return any(str(fd.readlink()).startswith(str(cache)) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ended(pids: list[int]) -> bool:
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def requested(server: Server) -> Counter[str]:
+    return Counter(request.uri for request in server.requests() if not request.uri.endswith("/"))
+
+
+@pytest.mark.parametrize("start", [nginx, apache])
+def test_each_file_comes_once(start: Callable[[Path], Server], folder: Path, cache: Path) -> None:
+    """Also where the listing has no sizes, and each is asked for; a second run fetches nothing."""
+    paths = fill(folder, FILES, 4 * KiB)
+    with start(folder) as server:
+        summary = json.loads(
+            mirror("warm", "--json", "--processes", "3", server.url, "--cache", cache).ok().out
+        )
+        assert summary["ok"] is True
+        assert summary["files_fetched"] == summary["files_done"] == FILES
+        assert summary["bytes_fetched"] == summary["bytes_total"] == FILES * 4 * KiB
+        gets = Counter(request.uri for request in server.requests() if request.method == "GET")
+        assert {uri: count for uri, count in gets.items() if not uri.endswith("/")} == dict.fromkeys(
+            (f"/{path}" for path in paths), 1
+        )
+        again = mirror("warm", "--processes", "3", server.url, "--cache", cache).ok().out
+        assert "all there already" in again
+        with mounted(server.url, cache=cache) as mount:
+            assert all(same_bytes(mount.path / path, folder / path) for path in paths)
+
+
+def test_helpers_that_are_killed_are_done_without(folder: Path, slow_origin: Server, cache: Path) -> None:
+    """What they had begun is taken over where its bytes end."""
+    paths = fill(folder, 16, 4 * MiB)
+    with warming(slow_origin.url, cache, "--processes", "3", "--jobs", "4") as process:
+        for pid in at_work(process, cache, 2):
+            os.kill(pid, signal.SIGKILL)
+        out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    summary = json.loads(out)
+    assert (summary["ok"], summary["files_done"]) == (True, len(paths))
+    assert said.count("a process that helped has ended") == 2
+    with mounted(slow_origin.url, cache=cache) as mount:
+        assert all(same_bytes(mount.path / path, folder / path) for path in paths)
+
+
+def test_ctrl_c_leaves_no_process_and_nothing_broken(folder: Path, slow_origin: Server, cache: Path) -> None:
+    paths = fill(folder, 16, 4 * MiB)
+    with warming(slow_origin.url, cache, "--processes", "3", "--jobs", "4") as process:
+        pids = at_work(process, cache, 2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert said == "mirror: stopped; what was fetched is kept, run the same again to go on\n"
+        assert ended(pids)
+    summary = json.loads(mirror("warm", "--json", slow_origin.url, "--cache", cache).ok().out)
+    assert summary["files_done"] == len(paths)
+    assert mirror("verify", slow_origin.url, "--cache", cache).code == 0
+
+
+def test_helpers_end_with_the_process_that_called_them(
+    folder: Path, slow_origin: Server, cache: Path
+) -> None:
+    """Killed, it leaves nothing: the next run has every lease."""
+    paths = fill(folder, 16, 4 * MiB)
+    with warming(slow_origin.url, cache, "--processes", "3", "--jobs", "4") as process:
+        pids = at_work(process, cache, 2)
+        process.kill()
+        eventually(lambda: ended(pids), "its helpers end")
+    summary = json.loads(
+        mirror("warm", "--json", "--processes", "2", slow_origin.url, "--cache", cache).ok().out
+    )
+    assert summary["files_done"] == len(paths)
+
+
+def test_a_run_gives_up_whoever_finds_the_origin_gone(folder: Path, slow_origin: Server, cache: Path) -> None:
+    fill(folder, 16, 4 * MiB)
+    options = ("--processes", "3", "--jobs", "4", "--deadline", "1")
+    with warming(slow_origin.url, cache, *options) as process:
+        pids = at_work(process, cache, 2)
+        slow_origin.stop()
+        out, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert out == ""
+        assert "gave up after 10 files in a row" in said.splitlines()[-1]
+        assert ended(pids)
+
+
+def test_what_the_cache_may_not_hold_is_refused(folder: Path, origin: Server, cache: Path) -> None:
+    fill(folder, 60, MiB)
+    done = mirror("warm", "--processes", "3", "--cache-size", "20M", origin.url, "--cache", cache)
+    assert done.code == 1
+    assert "the cache may hold" in done.err
+
+
+def test_all_together_keep_to_the_connections(cache: Path) -> None:
+    """Requests at the same time, listings among them, are never more than `--max-connections`."""
+    lock = threading.Lock()
+    now = highest = 0
+    rows = "".join(
+        f'<a href="{n}.bin">{n}.bin</a>{" " * 40}29-Nov-2026 07:00{" " * 15}1000\n' for n in range(200)
+    )
+    page = f'<h1>Index of /</h1><hr><pre><a href="../">../</a>\n{rows}</pre></html>'.encode()
+
+    def behave(seen: Seen, wire: Wire) -> None:
+        nonlocal now, highest
+        with lock:
+            now += 1
+            highest = max(highest, now)
+        time.sleep(0.02)  # for others to come
+        body = page if seen.path == "/" else b"x" * 1000
+        kind = b"text/html" if seen.path == "/" else b"application/octet-stream"
+        with lock:
+            now -= 1
+        head = b'HTTP/1.1 200 OK\r\nContent-Type: %b\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n'
+        wire.send(head % (kind, len(body)) + body)
+
+    with hostile(ByBeginning({"/": behave})) as server:
+        options = ("--processes", "3", "--jobs", "64", "--max-connections", "7")
+        summary = json.loads(mirror("warm", "--json", server.url, "--cache", cache, *options).ok().out)
+    assert summary["files_done"] == 200
+    assert 4 <= highest <= 7
+
+
+def test_pinned_files_are_fetched_together_as_well(folder: Path, origin: Server, cache: Path) -> None:
+    paths = fill(folder, FILES, 4 * KiB)
+    mirror("pin", "--processes", "3", origin.url, "**", "--cache", cache).ok()
+    assert requested(origin) == {f"/{path}": 1 for path in paths}

@@ -44,6 +44,7 @@ from cache.lease import Lease, Taken
 from cache.model import Node
 from cache.names import Names, Paths, open_read, open_write, share, taken, trustworthy, unlink
 from cache.news import News
+from cache.partials import Partials
 from cache.pins import Pins
 from cache.recalls import Recalls
 from cache.removal import Removal
@@ -124,6 +125,7 @@ class Objects:
         self._space = hands.space
         self._lock = threading.Lock()
         self._held: dict[bytes, Held] = {}  # by key, guarded by _lock
+        self.partials = Partials(hands.names, hands.reader, self._held)
         self.removal = Removal(hands.names, hands.behind, hands.writer, hands.space, hands.reserve)
         self.eviction = Eviction(
             hands.space,
@@ -160,7 +162,7 @@ class Objects:
             size = os.fstat(fd).st_size
             os.close(fd)
             return _complete(size)
-        return ObjectState(False, Extents() if row is None else self._partial(node, row))
+        return ObjectState(False, Extents() if row is None else self.partials.extents(node, row))
 
     def digests(self, node: Node) -> list[Digest]:
         """Digests that are known of all bytes of a version that is complete and safe on disk."""
@@ -214,74 +216,6 @@ class Objects:
                     held.given_out.append(copy)
                     return
         self._durability.lock_later(copy)
-
-    def open_partial(self, node: Node) -> int | None:
-        """Open an incomplete object for reading; None when nothing is known to be in it.
-
-        What can be read from the descriptor is what `state` says *before* this call: another process may
-        since have discarded the file and begun another. `read_partial` does both at once.
-
-        Raises:
-            CacheBroken: the index fails, or this process has no descriptors left.
-        """
-        held = self._held.get(node.key)
-        if held is not None and held.state in (*_HERE, HeldState.COMPLETE):
-            inode = held.lease.inode
-        else:
-            row = rows.get(self._reader, node.id)
-            if row is None:
-                return None
-            inode = row.inode
-        paths = self._names.of(node.key)
-        for path in (paths.part, paths.final):  # in the order in which it has them
-            fd = open_read(path)
-            if fd is None:
-                continue
-            status = os.fstat(fd)
-            if status.st_ino == inode and trustworthy(status):
-                return fd
-            os.close(fd)
-        return None
-
-    def read_partial(self, node: Node, offset: int, size: int) -> bytes | None:
-        """Read from an incomplete object; None unless all the bytes are there. Blocks.
-
-        Raises as `open_partial` does.
-        """
-        fd = self.open_partial(node)
-        if fd is None:
-            return None
-        try:
-            # The extents are asked for after the file was opened and belong to the same one.
-            inode = os.fstat(fd).st_ino
-            held = self._held.get(node.key)
-            if held is not None and held.lease.inode == inode:
-                present = held.present.copy()
-            else:
-                # In this order: sealing deletes the extents, and the row then says that all is there.
-                extents = _extents(rows.runs(self._reader, node.id))
-                row = rows.get(self._reader, node.id)
-                if row is None or row.inode != inode:
-                    return None
-                present = Extents([(0, row.size or 0)]) if row.sealed else extents
-            if not present.covers(offset, offset + size):
-                return None
-            data = os.pread(fd, size, offset)
-        except OSError as exc:
-            raise errors.of_os(exc, f"read {node.name} from the cache") from exc
-        finally:
-            os.close(fd)
-        return data if len(data) == size else None
-
-    def _partial(self, node: Node, row: ObjectRow) -> Extents:
-        """The extents that the index has, if they are of the file that is there."""
-        try:
-            status = os.lstat(self._names.of(node.key).part)
-        except OSError:
-            return Extents()
-        extents = _extents(rows.runs(self._reader, node.id))
-        fits = status.st_ino == row.inode and extents.stop <= status.st_size
-        return extents if fits else Extents()
 
     def cached(self, source: int, after: int, limit: int) -> list[Node]:
         """Nodes of a source that have an object, whole or not, by id, those after ``after``."""
@@ -375,7 +309,7 @@ class Objects:
             return None
         if _continues(row, lease, node):
             runs = Sums() if row is None else rows.runs(self._reader, node.id)
-            if _extents(runs).stop <= lease.size:
+            if max((run.stop for run in runs), default=0) <= lease.size:
                 return Held(node, paths, lease, runs, 0 if row is None else row.occupied)
         # The index speaks of another file: it has to forget that one for good first.
         if row is not None:
@@ -600,10 +534,6 @@ class Objects:
         with self._lock:
             if self._held.get(held.node.key) is held:
                 del self._held[held.node.key]
-
-
-def _extents(runs: Sums) -> Extents:
-    return Extents((run.start, run.stop) for run in runs)
 
 
 def _complete(size: int) -> ObjectState:

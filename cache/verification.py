@@ -209,7 +209,7 @@ class Verification:
         return None
 
     async def _check_partial(self, node: Node, pace: Pace) -> Finding:
-        fd = await trio.to_thread.run_sync(self._objects.open_partial, node)
+        fd = await trio.to_thread.run_sync(self._objects.partials.open, node)
         if fd is None or self._objects.held(node) is not None:
             if fd is not None:
                 os.close(fd)

@@ -79,7 +79,7 @@ def open_present(objects: Objects, node: Node, *, partial: bool) -> int | None:
     """A descriptor of an object that is complete, or also of an incomplete one; None: there is none."""
     try:
         fd = objects.open_complete(node)
-        return objects.open_partial(node) if fd is None and partial else fd
+        return objects.partials.open(node) if fd is None and partial else fd
     except CacheError as exc:
         log.warning("%s: %s", node.name, exc)
         return None

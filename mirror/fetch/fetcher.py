@@ -260,7 +260,7 @@ class Fetcher:
             raise VersionChanged(str(exc)) from exc
         if fill.state is FillState.FOLLOWING:
             # What another process fills may be discarded by it at any time: nothing is kept open.
-            read = self._objects.read_partial
+            read = self._objects.partials.read
             data = await trio.to_thread.run_sync(read, node, offset, stop - offset)
             if data is None:
                 fill.look_again()

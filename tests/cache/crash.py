@@ -132,7 +132,7 @@ async def check(folder: Path, seed: int) -> None:
                 assert read_all(cache.objects.open_complete(node)) == right
                 continue
             for start, stop in state.extents:
-                assert cache.objects.read_partial(node, start, stop - start) == right[start:stop]
+                assert cache.objects.partials.read(node, start, stop - start) == right[start:stop]
             filler = fill(cache, node)
             assert filler.present == state.extents, "resumed at what was safe"
             for start, stop in filler.present.gaps(0, node.size):

@@ -84,7 +84,7 @@ def check_bytes(cache: Cache, nodes: dict[str, Node]) -> set[str]:
             whole.add(path)
             continue
         for start, stop in state.extents:
-            assert cache.objects.read_partial(node, start, stop - start) in (None, right(path)[start:stop])
+            assert cache.objects.partials.read(node, start, stop - start) in (None, right(path)[start:stop])
     return whole
 
 

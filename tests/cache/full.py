@@ -36,7 +36,7 @@ async def fetch_all(folder: Path) -> tuple[int, int]:
             state = cache.objects.state(node)
             right = content(node.id, 0, SIZE)
             for start, stop in () if state.complete else state.extents:
-                assert cache.objects.read_partial(node, start, stop - start) == right[start:stop]
+                assert cache.objects.partials.read(node, start, stop - start) == right[start:stop]
             if state.complete:
                 whole += 1
                 assert read_all(cache.objects.open_complete(node)) == right

@@ -199,8 +199,8 @@ async def test_extents_say_nothing_about_another_file(home: Path) -> None:
     part.write_bytes(b"\0" * 600)
     part.chmod(0o600)
     async with Cache.open(home) as cache:
-        assert cache.objects.open_partial(node) is None
-        assert cache.objects.read_partial(node, 0, 100) is None
+        assert cache.objects.partials.open(node) is None
+        assert cache.objects.partials.read(node, 0, 100) is None
         filler = fill(cache, node)
         assert list(filler.present) == []
         assert sql(home, "SELECT * FROM objects") == []

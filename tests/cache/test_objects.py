@@ -204,22 +204,22 @@ async def test_threads_write_their_ranges_at_once(cache: Cache) -> None:
 
 async def test_what_another_reads_of_a_partial_object_is_what_is_there(cache: Cache) -> None:
     (node,) = await files(cache, file("a", 1000))
-    assert cache.objects.open_partial(node) is None
-    assert cache.objects.read_partial(node, 0, 1) is None
+    assert cache.objects.partials.open(node) is None
+    assert cache.objects.partials.read(node, 0, 1) is None
     filler = fill(cache, node)
     write(filler, 100, 400)
-    assert cache.objects.read_partial(node, 100, 300) == content(node.id, 100, 400)
-    assert cache.objects.read_partial(node, 99, 10) is None
-    assert cache.objects.read_partial(node, 390, 20) is None
-    fd = cache.objects.open_partial(node)
+    assert cache.objects.partials.read(node, 100, 300) == content(node.id, 100, 400)
+    assert cache.objects.partials.read(node, 99, 10) is None
+    assert cache.objects.partials.read(node, 390, 20) is None
+    fd = cache.objects.partials.open(node)
     assert fd is not None
     assert os.pread(fd, 300, 100) == content(node.id, 100, 400)
     os.close(fd)
     write(filler, 0, 1000)
     os.close(filler.complete())
-    assert cache.objects.read_partial(node, 0, 1000) == content(node.id, 0, 1000)
+    assert cache.objects.partials.read(node, 0, 1000) == content(node.id, 0, 1000)
     await cache.objects.sync()
-    assert cache.objects.read_partial(node, 0, 1000) == content(node.id, 0, 1000)
+    assert cache.objects.partials.read(node, 0, 1000) == content(node.id, 0, 1000)
 
 
 async def test_use_is_noted(cache: Cache, home: Path) -> None:

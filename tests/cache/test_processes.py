@@ -70,7 +70,7 @@ async def test_a_killed_filler_is_replaced_where_its_extents_end(home: Path) -> 
             (node,) = await files(cache, file("a", SIZE))
             assert cache.objects.fill(node) is None
             assert list(cache.objects.state(node).extents) == [(0, SIZE // 2)]
-            assert cache.objects.read_partial(node, 100, 1000) == content(node.id, 100, 1100)
+            assert cache.objects.partials.read(node, 100, 1000) == content(node.id, 100, 1100)
             assert cache.objects.open_complete(node) is None
             await cache.objects.drop(node)
             holder.process.kill()
@@ -107,7 +107,7 @@ async def test_a_reader_of_what_another_process_writes_gets_right_bytes_only(hom
             seen: set[int] = set()
             while not (state := cache.objects.state(node)).complete:
                 for start, stop in state.extents:
-                    assert cache.objects.read_partial(node, start, stop - start) == right[start:stop]
+                    assert cache.objects.partials.read(node, start, stop - start) == right[start:stop]
                     if not seen:
                         writer.go()  # it waits half-way, so that it is seen to grow
                     seen.add(stop)

@@ -109,7 +109,7 @@ async def look(folder: Path, _seed: int) -> None:
                 assert whole(cache, node) == truth(number), node.name
                 continue
             for start, stop in state.extents:
-                assert cache.objects.read_partial(node, start, stop - start) == truth(number)[start:stop]
+                assert cache.objects.partials.read(node, start, stop - start) == truth(number)[start:stop]
             filler = cache.objects.fill(node)
             assert filler is not None, f"{node.name} can be filled by nobody"
             assert filler.present == state.extents, "it goes on where the last synced extent ends"

@@ -73,7 +73,7 @@ def _check_served(cache: Cache, node: Node) -> None:
         assert served == world.right(node, 0, size), f"wrong bytes in {node.name}, complete"
         return
     for start, stop in state.extents:
-        part = cache.objects.read_partial(node, start, stop - start)
+        part = cache.objects.partials.read(node, start, stop - start)
         assert part == world.right(node, start, stop), f"wrong bytes in {node.name}, {start} to {stop}"
 
 

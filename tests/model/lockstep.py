@@ -70,6 +70,8 @@ class Lockstep(RuleBasedStateMachine):
         self.later: Later | None = None
         self.changes_later: Callable[[], None] = lambda: None
         self.cap: int | None = None
+        self.limited = False
+        """There is a limit, or perhaps there is one: it was to be changed by a process that was killed."""
         self.ceiling: int | None = None
         self.pins: set[str] = set()
         self.handles: dict[int, tuple[int, int, int]] = {}  # handle: slot, node, size
@@ -169,7 +171,7 @@ class Lockstep(RuleBasedStateMachine):
                 if known == path if kind == "stat" else known.rpartition("/")[0] == path:
                     self.reference.told(known)
         lost = had - answer.complete - loses
-        if self.cap is None and not evicts:
+        if not self.limited and not evicts:
             assert not lost, f"{lost} are not complete any more, and nothing is evicted without a limit"
         kept = lost & self._pinned() & self.last.current & answer.current
         assert not kept, f"{kept} are pinned and were evicted"

@@ -196,7 +196,7 @@ class MirrorMachine(Lockstep):
         if answer.error == "NoSpace":
             # Where nobody states a length, only the whole file tells it.
             assert path == UNSIZED, answer.message
-            assert self.cap is not None, answer.message
+            assert self.limited, answer.message
         elif answer.error is not None:
             self._failed(path, answer)
         else:
@@ -241,7 +241,7 @@ class MirrorMachine(Lockstep):
         if answer.error == "VersionChanged" and changed:
             return None
         if answer.error == "NoSpace":
-            assert self.cap is not None, answer.message
+            assert self.limited, answer.message
             return None
         self._failed(path, answer)
         return None
@@ -255,7 +255,7 @@ class MirrorMachine(Lockstep):
         shown = self._open(slot, "warm", path)
         if shown is not None:
             complete = self._complete(0) | self._complete(1)
-            assert shown.id in complete or self.cap is not None, "what was warmed is complete"
+            assert shown.id in complete or self.limited, "what was warmed is complete"
 
     @step(slot=slots, path=paths, offset=offsets, size=lengths)
     def open_and_read(self, path: str, offset: int = 0, size: int = 1 << 20, slot: int = 0) -> None:
@@ -296,7 +296,7 @@ class MirrorMachine(Lockstep):
             return
         if error == "VersionChanged" and seen.path == PLAIN:
             return  # nothing tells whether a second answer continues the first
-        if error == "NoSpace" and self.cap is not None and not self.origin.ranges:
+        if error == "NoSpace" and self.limited and not self.origin.ranges:
             return
         assert self._excused(error), f"{error} of {seen.path}: {data}"
 
@@ -439,9 +439,9 @@ class MirrorMachine(Lockstep):
     def limit(self, cap: int | None) -> None:
         # A cache that is over its limit now may stay so, and not grow.
         now = self.last.occupied + self.last.claimed
-        if self._ask(0, "limit", cap) is None:
-            cap = None  # or not: nothing can be said of it
-        self.cap = cap
+        changed = self._ask(0, "limit", cap) is not None
+        self.limited = cap is not None if changed else self.limited or cap is not None
+        self.cap = cap = cap if changed else None  # where it was not, nothing can be said of it
         self.ceiling = None if cap is None else max(cap, now)
 
     @step(which=small, flip=st.one_of(st.none(), st.integers(0, 200_000)), slot=slots)

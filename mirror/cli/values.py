@@ -154,6 +154,17 @@ def traffic_options(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def processes_option(command: Callable[..., None]) -> Callable[..., None]:
+    """``--processes``, for what fetches many files."""
+    return click.option(
+        "--processes",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Processes that share the fetching and its connections.  [default: one for each CPU, at most 4; "
+        "1 with --bwlimit]",
+    )(command)
+
+
 def listing_traffic(jobs: int, max_connections: int, bwlimit: str | None) -> Traffic:
     """What a command that lists may ask of the network: a connection for each job, unless the user says."""
     given = click.get_current_context().get_parameter_source("max_connections")

@@ -21,7 +21,14 @@ import click
 from mirror.cli import failures, human
 from mirror.cli.folders import usable_cache
 from mirror.cli.running import interruptible
-from mirror.cli.values import BELOW, CACHE_OPTION, DEADLINE_OPTION, limit_options, traffic_options
+from mirror.cli.values import (
+    BELOW,
+    CACHE_OPTION,
+    DEADLINE_OPTION,
+    limit_options,
+    processes_option,
+    traffic_options,
+)
 from mirror.errors import MirrorError, UsageError
 from mirror.traffic import Traffic
 
@@ -59,13 +66,7 @@ def fetching_options(command: Callable[..., None]) -> Callable[..., None]:
                 metavar="N",
                 help="Files fetched at once.",
             ),
-            click.option(
-                "--processes",
-                type=click.IntRange(1, 256),
-                metavar="N",
-                help="Processes that share the jobs and the connections.  "
-                "[default: one for each CPU, at most 4; 1 with --bwlimit]",
-            ),
+            processes_option,
             DEADLINE_OPTION,
             traffic_options,
             click.option("-q", "--quiet", is_flag=True, help="No progress, only what failed."),

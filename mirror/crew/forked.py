@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import trio
@@ -72,6 +73,7 @@ class Helper:
         self._caller: trio.socket.SocketType | None = None
         self._namespace: Namespace | None = None
         self._waiting: dict[int, _Answer] = {}
+        self._called = trio.Event()
         self._gone = trio.Event()
 
     async def serve(self, namespace: Namespace) -> None:
@@ -80,12 +82,14 @@ class Helper:
         self._caller = trio.socket.from_stdlib_socket(self._connection)
         try:
             await self._caller.send(CALL)
+            self._called.set()
             while packet := await self._caller.recv(MOST):
                 self._hear(unpacked(packet))
         except OSError:
             pass  # it was killed: as if it had said no more
         finally:
             self._gone.set()
+            self._called.set()
             for answer in self._waiting.values():
                 answer.came.set()
 
@@ -131,6 +135,7 @@ class Helper:
             await self._gone.wait()
 
     async def _tell(self, message: Message) -> None:
+        await self._called.wait()
         if self._caller is None or self._gone.is_set():
             raise HelperGone
         try:
@@ -195,10 +200,18 @@ def _fork(work: Callable[[socket.socket], Awaitable[None]], others: list[Helper]
     return Helper(pid, mine)
 
 
+def _descriptors() -> int:
+    """Above the highest open descriptor of this process."""
+    return max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 1
+
+
 def _be_helper(work: Callable[[socket.socket], Awaitable[None]], connection: socket.socket) -> NoReturn:
     """Wait for the call, work, and end without a look at what the process was before."""
     code = 1
     try:
+        # Of whatever ends with its last descriptor nobody is to keep one here.
+        os.closerange(3, connection.fileno())
+        os.closerange(connection.fileno() + 1, _descriptors())
         # Ctrl-C is for all processes of a terminal: the one that called says what becomes of its helpers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         random.seed()

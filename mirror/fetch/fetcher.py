@@ -210,11 +210,11 @@ class Fetcher:
         if not await self.complete(node):
             await self.missing(node, priority)
 
-    async def missing(self, node: Node, priority: Priority) -> bool:
-        """`whole`, for a file that was not complete a moment ago; True: another process had it first."""
+    async def missing(self, node: Node, priority: Priority) -> Fill:
+        """`whole`, for a file that is not known to be complete; returns its fill, which has ended."""
         fill = self.start(node, priority)
         await fill.whole(priority)
-        return fill.followed
+        return fill
 
     async def read(self, node: Node, offset: int, size: int) -> bytes | bytearray:
         """Up to ``size`` bytes at ``offset``: fewer only at the end of the file.

@@ -91,6 +91,8 @@ class Fill:
         self.hedges = Hedges()
         self.followed = False
         """Another process was seen to fill it."""
+        self.found = False
+        """It was complete when this began."""
         self.served = False
         """Readers were told that bytes are there before all were."""
         self._path = path
@@ -285,6 +287,7 @@ class Fill:
                 return True
             state = await self._objects.patiently(self._objects.state, self.node)
             if state.complete:
+                self.found = not self.followed
                 fd = await self._objects.patiently(self._objects.open_complete, self.node)
                 if fd is not None:
                     await self._finish(fd)

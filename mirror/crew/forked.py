@@ -146,12 +146,12 @@ class Helper:
     def bury(self) -> None:
         """Wait for its end, once it was left; kill it when that takes too long."""
         until = time.monotonic() + END_SECONDS
-        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > until:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                return
-            time.sleep(0.005)
+        # Where the process ignores SIGCHLD, as some are started, there is nothing to wait for.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > until:
+                    os.kill(self.pid, signal.SIGKILL)
+                time.sleep(0.005)
 
     def leave(self) -> None:
         """Hang up: it ends by itself."""

@@ -14,7 +14,7 @@ from mirror.fetch.window import Runs
 
 SHARE = 0.1
 """Of a file that has to be there before the rest is fetched unasked, in `FetchMode.AUTO`."""
-RUN = 4 * 1024 * 1024
+RUN = 2 * 1024 * 1024
 """Bytes read in a row that have the same effect."""
 MOST_AHEAD = 16 * 1024 * 1024
 """Bytes fetched ahead of a reader, when that is all that is."""

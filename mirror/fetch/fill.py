@@ -408,7 +408,8 @@ class Fill:
         left = sum(stop - start for start, stop in missing)
         chosen = next_part(missing, under_way, demands, cursor, pace.part_size(left))
         if chosen is None and cursor is not None and not pace.quick:
-            chosen = shared(under_way, pace.worth())
+            rates = [part.rate(trio.current_time()) for part in self._parts]
+            chosen = shared(under_way, rates, pace.connection_rate, pace.delay())
         if chosen is None:
             return None
         if chosen.cut is not None:

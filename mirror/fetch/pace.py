@@ -3,8 +3,8 @@
 Three things are measured: the time to the first byte of an answer, the rate of one connection, and the
 rate of all of them together. What follows from them:
 
-- *Near and fast* (an answer within `NEAR`, `FAST` or more on one connection): two parts of one file. One
-  keeps such a link busy, the second hides the gaps; any more only take the processor from the readers.
+- *Near and fast* (an answer within `NEAR`, `FAST` or more on one connection): four parts of one file. One
+  keeps such a link busy, the others hide the gaps while what came is written; more bring nothing.
 - Else as many as pay: the number doubles for as long as the new ones bring at least half of what they
   should, measured over a time in which exactly that many were under way. When they bring less,
   it steps back and is tried again after `HOLD`, for links change.
@@ -26,13 +26,13 @@ NEAR = 0.02
 """An origin that answers within so many seconds is near."""
 FAST = 32 * MiB
 """Rate of one connection from which on a near origin needs no more than `NEAR_PARTS`."""
-NEAR_PARTS = 2
-FAR_PARTS = 4
+NEAR_PARTS = 4
+FAR_PARTS = 8
 """Parts of one file at first."""
 NEAR_PART_SIZE = 16 * MiB
 SMALLEST_PART = MiB
 LARGEST_PART = 64 * MiB
-FIRST_PART = 4 * MiB
+FIRST_PART = MiB
 """Size of a part of an origin that is not known yet."""
 ROUND_TRIPS = 20
 """A part takes so many times as long as the wait for its first byte."""
@@ -41,7 +41,7 @@ PAYS = 0.5
 HOLD = 30.0
 """Seconds after which a number that did not pay is tried again."""
 SETTLE = 4
-WINDOW = 8
+WINDOW = 4
 """Waits for a first byte that new connections are given to find their rate, and that are measured then."""
 SHORTEST_WINDOW = 0.25
 AHEAD = 8
@@ -141,9 +141,9 @@ class Pace:
         # Towards the end smaller ones, so that all connections have something to do until then.
         return max(SMALLEST_PART, min(size, left // self.parts))
 
-    def worth(self) -> int:
-        """Bytes of the smallest piece of a part that is worth another connection's while."""
-        return max(SMALLEST_PART, int(SETTLE * (self.connection_rate or 0.0) * (self.first_byte or 0.0)))
+    def delay(self) -> float:
+        """Seconds until another request has come to its usual rate."""
+        return SETTLE * (self.first_byte or 0.0)
 
     def touch_size(self) -> int:
         """Bytes that cost no more than the wait for the first of them: as many are worth asking for."""

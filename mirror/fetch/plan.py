@@ -15,6 +15,9 @@ PART_SIZE = 16 * 1024 * 1024
 NEAR = 4 * 1024 * 1024
 """A part under way that is fewer bytes than this away from a demand is waited for."""
 
+SMALLEST_SHARE = 256 * 1024
+"""Bytes of another's part that are worth a request."""
+
 Range = tuple[int, int]
 """Half-open: first byte, one past the last."""
 
@@ -46,20 +49,29 @@ def subtract(ranges: Iterable[Range], holes: Iterable[Range]) -> list[Range]:
     return left
 
 
-def shared(under_way: Sequence[Range], least: int) -> Next | None:
-    """Take the later half of the longest part, when nothing else is left for a connection to do.
+def shared(
+    under_way: Sequence[Range], rates: Sequence[float | None], usual: float | None, delay: float
+) -> Next | None:
+    """Take the end of the part that takes longest, when nothing else is left for a connection to do.
+
+    As much of it as lets both end at the same moment.
 
     Args:
         under_way: as for `next_part`.
-        least: bytes below which neither half may be.
+        rates: bytes a second that each of them brings, as far as that is known.
+        usual: what a connection to this origin brings.
+        delay: seconds until a request has come to that.
     """
     if not under_way:
         return None
-    index = max(range(len(under_way)), key=lambda number: under_way[number][1] - under_way[number][0])
-    at, stop = under_way[index]
-    if stop - at < 2 * least:
-        return None
-    return Next(at + (stop - at) // 2, stop, cut=index)
+    another = usual or 1.0
+    # What brings nothing now may go on at any moment.
+    own = [max(another if rate is None else rate, another / 100) for rate in rates]
+    seconds = [(stop - at) / rate for (at, stop), rate in zip(under_way, own, strict=True)]
+    index = max(range(len(seconds)), key=seconds.__getitem__)
+    (at, stop), rate = under_way[index], own[index]
+    size = int((stop - at - delay * rate) * another / (another + rate))
+    return Next(stop - size, stop, cut=index) if size >= SMALLEST_SHARE else None
 
 
 def next_part(

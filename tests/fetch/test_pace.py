@@ -27,13 +27,13 @@ def known(first_byte: float, rate: float, limit: int = 16) -> Pace:
 
 def run(pace: Pace, rate: Callable[[int], float], seconds: float, at: float = 0.0) -> float:
     """Receive for some seconds over a link that brings ``rate(parts)``, all parts always under way."""
-    step = 0.05
+    step = 0.01
     for number in range(int(seconds / step)):
         pace.received(int(rate(pace.parts) * step), pace.parts, at + number * step)
     return at + seconds
 
 
-def test_a_near_and_fast_origin_gets_two_parts_and_never_more() -> None:
+def test_a_near_and_fast_origin_gets_a_few_parts_and_never_more() -> None:
     pace = known(0.0005, 500 * MiB)
     run(pace, lambda parts: parts * 500 * MiB, 60)
     assert (pace.parts, pace.part_size(GiB)) == (NEAR_PARTS, NEAR_PART_SIZE)

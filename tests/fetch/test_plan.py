@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.fetch.plan import NEAR, Next, next_part, subtract
+from mirror.fetch.plan import NEAR, SMALLEST_SHARE, Next, next_part, shared, subtract
 
 MIB = 1024 * 1024
 
@@ -80,3 +80,49 @@ def test_parts_one_after_the_other_fetch_each_missing_byte_once(
         missing -= fetched
         under_way = sorted([*under_way, (part.start, part.stop)])
     assert not missing
+
+
+def test_the_longest_part_is_halved_where_all_are_alike() -> None:
+    assert shared([(0, 4 * MIB), (8 * MIB, 16 * MIB)], [None, None], None, 0.0) == Next(
+        12 * MIB, 16 * MIB, cut=1
+    )
+    assert shared([(0, 4 * MIB), (8 * MIB, 16 * MIB)], [MIB, MIB], MIB, 0.0) == Next(
+        12 * MIB, 16 * MIB, cut=1
+    )
+
+
+def test_a_part_that_crawls_gives_most_of_it_away() -> None:
+    """Both end at the same moment: 8 MiB at 1 and 7 MiB a second, the latter a second later."""
+    assert shared([(0, 8 * MIB), (8 * MIB, 16 * MIB)], [MIB, 8 * MIB], 7 * MIB, 1.0) == Next(
+        8 * MIB - 49 * MIB // 8, 8 * MIB, cut=0
+    )
+
+
+def test_a_part_that_brings_nothing_gives_nearly_all_of_it_away() -> None:
+    taken = shared([(0, 8 * MIB), (8 * MIB, 16 * MIB)], [0.0, MIB], MIB, 0.2)
+    assert taken is not None
+    assert taken.cut == 0
+    assert taken.start < MIB // 4
+
+
+def test_what_will_be_there_before_another_request_comes_to_its_rate_is_left_alone() -> None:
+    assert shared([(0, 8 * MIB)], [8 * MIB], 8 * MIB, 1.0) is None
+    assert shared([(0, 2 * SMALLEST_SHARE - 1)], [MIB], MIB, 0.0) is None
+    assert shared([], [], MIB, 0.0) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 1 << 30), st.one_of(st.none(), st.floats(0, 1e9))), min_size=1),
+    st.one_of(st.none(), st.floats(1, 1e9)),
+    st.floats(0, 10),
+)
+def test_a_share_is_the_end_of_a_part(
+    parts: list[tuple[int, float | None]], usual: float | None, delay: float
+) -> None:
+    under_way = [(number << 31, (number << 31) + size) for number, (size, _) in enumerate(parts)]
+    taken = shared(under_way, [rate for _, rate in parts], usual, delay)
+    if taken is not None:
+        assert taken.cut is not None
+        at, stop = under_way[taken.cut]
+        assert at < taken.start <= stop - SMALLEST_SHARE
+        assert taken.stop == stop

@@ -134,7 +134,7 @@ def seaweedfs() -> Iterator[Server]:
         program = str(Path(sys.executable).with_name("weed"))
         return [
             *(program, "server", "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-dir", str(home / "data")),
-            *("-master.volumeSizeLimitMB", "64", "-volume.max", "20", "-filer", "-s3"),
+            *("-master.volumeSizeLimitMB", "64", "-volume.max", "100", "-filer", "-s3"),
             *("-s3.config", str(home / "s3.json"), "-s3.port", str(port), "-s3.port.grpc", str(free[0])),
             *("-master.port", str(free[1]), "-master.port.grpc", str(free[2])),
             *("-volume.port", str(free[3]), "-volume.port.grpc", str(free[4])),

@@ -33,7 +33,7 @@ from mirror.fetch import storing
 from mirror.fetch.appetite import Appetite
 from mirror.fetch.life import ENDED, FillState, LapsedError, NotContinued, TurnError, Waiter
 from mirror.fetch.pace import Pace
-from mirror.fetch.part import Chunk, Hedges, PartUnderWay
+from mirror.fetch.part import Chunk, Hedges, PartUnderWay, rests
 from mirror.fetch.plan import Range, next_part, shared
 from mirror.fetch.promise import Promise
 from mirror.fetch.slots import Priority, Slots
@@ -408,8 +408,8 @@ class Fill:
         left = sum(stop - start for start, stop in missing)
         chosen = next_part(missing, under_way, demands, cursor, pace.part_size(left))
         if chosen is None and cursor is not None and not pace.quick:
-            rates = [part.rate(trio.current_time()) for part in self._parts]
-            chosen = shared(under_way, rates, pace.connection_rate, pace.delay())
+            ends = rests(self._parts, trio.current_time())
+            chosen = shared(ends, pace.connection_rate, pace.delay())
         if chosen is None:
             return None
         if chosen.cut is not None:

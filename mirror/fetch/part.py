@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import trio
 
 from mirror.fetch.pace import Pace
+from mirror.fetch.plan import Range
 from mirror.retry import Attempts, Schedule
 
 SHARE = 0.1
@@ -129,6 +130,11 @@ def lags(
     left = part.stop - part.at - part.size
     # Not for what will be there anyway before a second one has begun.
     return expected is not None and rate < SLOW * expected and left > rate * patience
+
+
+def rests(parts: Iterable[PartUnderWay], now: float) -> list[tuple[Range, float | None]]:
+    """What each part has still to bring, and its rate as far as it is known."""
+    return [((part.at + part.size, part.stop), part.rate(now)) for part in parts]
 
 
 class Hedges:

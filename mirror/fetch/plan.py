@@ -49,16 +49,14 @@ def subtract(ranges: Iterable[Range], holes: Iterable[Range]) -> list[Range]:
     return left
 
 
-def shared(
-    under_way: Sequence[Range], rates: Sequence[float | None], usual: float | None, delay: float
-) -> Next | None:
+def shared(under_way: Sequence[tuple[Range, float | None]], usual: float | None, delay: float) -> Next | None:
     """Take the end of the part that takes longest, when nothing else is left for a connection to do.
 
     As much of it as lets both end at the same moment.
 
     Args:
-        under_way: as for `next_part`.
-        rates: bytes a second that each of them brings, as far as that is known.
+        under_way: for each part under way, the range that has still to come, and the bytes a second that it
+            brings, as far as that is known.
         usual: what a connection to this origin brings.
         delay: seconds until a request has come to that.
     """
@@ -66,10 +64,10 @@ def shared(
         return None
     another = usual or 1.0
     # What brings nothing now may go on at any moment.
-    own = [max(another if rate is None else rate, another / 100) for rate in rates]
-    seconds = [(stop - at) / rate for (at, stop), rate in zip(under_way, own, strict=True)]
+    rates = [max(another if rate is None else rate, another / 100) for _, rate in under_way]
+    seconds = [(stop - at) / rate for ((at, stop), _), rate in zip(under_way, rates, strict=True)]
     index = max(range(len(seconds)), key=seconds.__getitem__)
-    (at, stop), rate = under_way[index], own[index]
+    ((at, stop), _), rate = under_way[index], rates[index]
     size = int((stop - at - delay * rate) * another / (another + rate))
     return Next(stop - size, stop, cut=index) if size >= SMALLEST_SHARE else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -39,12 +40,28 @@ async def begin(objects: Objects, node: Node) -> Filler | None:
 async def write(objects: Objects, filler: Filler, at: int, chunks: list[Chunk], size: int) -> None:
     """Write ``size`` bytes; where the disk is fuller than anybody knew, others are evicted for them.
 
+    Those that are there already, because two requests brought them, are left alone: the checksum of what was
+    written first holds for runs of bytes as a whole.
+
     Raises:
         CacheFull: nothing may go.
         CacheBroken: the disk failed.
     """
-    await objects.reserve(filler, filler.present.total + size)
-    await _with_room(objects, size, lambda: trio.to_thread.run_sync(filler.write, at, *chunks))
+    for start, stop in filler.present.gaps(at, at + size):
+        new = chunks if stop - start == size else _slice(chunks, start - at, stop - at)
+        await objects.reserve(filler, filler.present.total + stop - start)
+        write = partial(trio.to_thread.run_sync, filler.write, start, *new)
+        await _with_room(objects, stop - start, write)
+
+
+def _slice(chunks: list[Chunk], start: int, stop: int) -> list[Chunk]:
+    """The bytes ``start`` to ``stop`` of what lies one behind the other."""
+    pieces: list[Chunk] = []
+    for chunk in chunks:
+        if start < len(chunk) and stop > 0:
+            pieces.append(memoryview(chunk)[max(start, 0) : max(stop, 0)])
+        start, stop = start - len(chunk), stop - len(chunk)
+    return pieces
 
 
 async def store(objects: Objects, filler: Filler, chunks: list[Chunk], size: int) -> int:

@@ -83,32 +83,32 @@ def test_parts_one_after_the_other_fetch_each_missing_byte_once(
 
 
 def test_the_longest_part_is_halved_where_all_are_alike() -> None:
-    assert shared([(0, 4 * MIB), (8 * MIB, 16 * MIB)], [None, None], None, 0.0) == Next(
+    assert shared([((0, 4 * MIB), None), ((8 * MIB, 16 * MIB), None)], None, 0.0) == Next(
         12 * MIB, 16 * MIB, cut=1
     )
-    assert shared([(0, 4 * MIB), (8 * MIB, 16 * MIB)], [MIB, MIB], MIB, 0.0) == Next(
+    assert shared([((0, 4 * MIB), MIB), ((8 * MIB, 16 * MIB), MIB)], MIB, 0.0) == Next(
         12 * MIB, 16 * MIB, cut=1
     )
 
 
 def test_a_part_that_crawls_gives_most_of_it_away() -> None:
     """Both end at the same moment: 8 MiB at 1 and 7 MiB a second, the latter a second later."""
-    assert shared([(0, 8 * MIB), (8 * MIB, 16 * MIB)], [MIB, 8 * MIB], 7 * MIB, 1.0) == Next(
+    assert shared([((0, 8 * MIB), MIB), ((8 * MIB, 16 * MIB), 8 * MIB)], 7 * MIB, 1.0) == Next(
         8 * MIB - 49 * MIB // 8, 8 * MIB, cut=0
     )
 
 
 def test_a_part_that_brings_nothing_gives_nearly_all_of_it_away() -> None:
-    taken = shared([(0, 8 * MIB), (8 * MIB, 16 * MIB)], [0.0, MIB], MIB, 0.2)
+    taken = shared([((0, 8 * MIB), 0.0), ((8 * MIB, 16 * MIB), MIB)], MIB, 0.2)
     assert taken is not None
     assert taken.cut == 0
     assert taken.start < MIB // 4
 
 
 def test_what_will_be_there_before_another_request_comes_to_its_rate_is_left_alone() -> None:
-    assert shared([(0, 8 * MIB)], [8 * MIB], 8 * MIB, 1.0) is None
-    assert shared([(0, 2 * SMALLEST_SHARE - 1)], [MIB], MIB, 0.0) is None
-    assert shared([], [], MIB, 0.0) is None
+    assert shared([((0, 8 * MIB), 8 * MIB)], 8 * MIB, 1.0) is None
+    assert shared([((0, 2 * SMALLEST_SHARE - 1), MIB)], MIB, 0.0) is None
+    assert shared([], MIB, 0.0) is None
 
 
 @given(
@@ -119,10 +119,10 @@ def test_what_will_be_there_before_another_request_comes_to_its_rate_is_left_alo
 def test_a_share_is_the_end_of_a_part(
     parts: list[tuple[int, float | None]], usual: float | None, delay: float
 ) -> None:
-    under_way = [(number << 31, (number << 31) + size) for number, (size, _) in enumerate(parts)]
-    taken = shared(under_way, [rate for _, rate in parts], usual, delay)
+    under_way = [((number << 31, (number << 31) + size), rate) for number, (size, rate) in enumerate(parts)]
+    taken = shared(under_way, usual, delay)
     if taken is not None:
         assert taken.cut is not None
-        at, stop = under_way[taken.cut]
+        (at, stop), _ = under_way[taken.cut]
         assert at < taken.start <= stop - SMALLEST_SHARE
         assert taken.stop == stop

@@ -80,8 +80,10 @@ def check_bytes(cache: Cache, nodes: dict[str, Node]) -> set[str]:
     for path, node in nodes.items():
         state = cache.objects.state(node)
         if state.complete:
-            assert read_all(cache.objects.open_complete(node)) == right(path), path
-            whole.add(path)
+            fd = cache.objects.open_complete(node)
+            if fd is not None:  # else its row is of no object that there is: it is dropped, and fetched again
+                assert read_all(fd) == right(path), path
+                whole.add(path)
             continue
         for start, stop in state.extents:
             assert cache.objects.partials.read(node, start, stop - start) in (None, right(path)[start:stop])

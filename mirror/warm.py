@@ -16,10 +16,11 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -34,6 +35,8 @@ from mirror.selection import read_patterns, walk
 from mirror.traffic import Traffic
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""
@@ -157,6 +160,12 @@ async def fetch(
         async with background() as nursery:
             nursery.start_soon(run.report_now_and_then)
             await run.everything(jobs, helpers, ask=ask)
+            if run.lost:
+                log.warning("what they had fetched need not be safe: all files are looked at once more")
+                run.start_over(await Budget.of(engine.cache, source))
+                await run.everything(jobs, (), ask=False)
+                # Some were fetched twice.
+                run.summary.files_fetched = min(run.summary.files_fetched, run.summary.files_done)
         await engine.cache.objects.sync()
     run.count_bytes()
     return run.summary
@@ -177,7 +186,8 @@ class _Run:
         self._failures_in_a_row = 0
         self._met_another = False
         self._put_off: deque[tuple[str, Node]] = deque()
-        self._hands: list[Hands] = [Own(engine)]
+        self._own = Own(engine)
+        self._hands: list[Hands] = [self._own]
         self._called: list[Helper] = []
 
     async def report_now_and_then(self) -> None:
@@ -207,10 +217,23 @@ class _Run:
                 receive.close()
             if gave_up:
                 raise gave_up[0]
-            if self.summary.refused is None:
+            if helpers and self.summary.refused is None:
                 async with together() as nursery:
                     for helper in self._called:
                         nursery.start_soon(helper.end)
+
+    @property
+    def lost(self) -> bool:
+        """A helper ended before it had said that what it had fetched is safe on disk."""
+        return self.summary.refused is None and not all(helper.safe for helper in self._called)
+
+    def start_over(self, budget: Budget) -> None:
+        """Forget what was counted, but not what was fetched; all that follows is done by these hands."""
+        done = self.summary
+        self.summary = Summary(files_fetched=done.files_fetched)
+        self._budget = budget
+        self._failures_in_a_row = 0
+        self._hands = [self._own]
 
     def _call(self, helpers: Sequence[Helper], calls: trio.Nursery) -> None:
         """Share what there is to do from now on with all helpers."""
@@ -300,7 +323,7 @@ class _Run:
         self, number: int, path: str, listed: Node, scope: trio.CancelScope, gave_up: list[MirrorError]
     ) -> None:
         try:
-            await self._fetch_by(number, path, listed)
+            await self._fetch(number, path, listed)
         except DoesNotFit as exc:
             self._refuse(exc, scope)
         except NoSpace as exc:
@@ -318,30 +341,28 @@ class _Run:
         else:
             self._failures_in_a_row = 0
 
-    async def _fetch_by(self, number: int, path: str, listed: Node) -> None:
-        """Have a file fetched by the hands whose turn it is; by the next ones where those are gone."""
-        while True:
-            hands = self._hands[number % len(self._hands)]
-            try:
-                await self._fetch(hands, path, listed)
-            except HelperGone:
-                if hands in self._hands:
-                    self._hands.remove(hands)
-                    log.warning("a process that helped has ended: the others go on without it")
-            else:
-                return
-
-    async def _fetch(self, hands: Hands, path: str, listed: Node) -> None:
+    async def _fetch(self, number: int, path: str, listed: Node) -> None:
         node = listed
         if node.size is None:
-            node = await hands.fresh(node)
+            node = await self._by(number, lambda hands: hands.fresh(listed))
             self.summary.bytes_total += node.size or 0
             self._budget.add(path, node.size or 0)
-        got = await hands.fetch(node)
+        got = await self._by(number, lambda hands: hands.fetch(node))
         self._met_another |= got.met
         self.summary.files_fetched += got.fetched
         self.summary.files_done += 1
         self.summary.bytes_done += node.size or 0
+
+    async def _by(self, number: int, act: Callable[[Hands], Awaitable[T]]) -> T:
+        """Have something done by the hands whose turn it is; by the next ones where those are gone."""
+        while True:
+            hands = self._hands[number % len(self._hands)]
+            try:
+                return await act(hands)
+            except HelperGone:
+                if hands in self._hands:
+                    self._hands.remove(hands)
+                    log.warning("a process that helped has ended: the others go on without it")
 
     def _failed(self, path: str, why: MirrorError) -> None:
         self.summary.failed += 1

@@ -67,7 +67,9 @@ def pin(
     recorded: list[bool] = []
     traffic = Traffic(max_connections, bwlimit)
     with (
-        helping(url, patterns, folder, processes, jobs=jobs, deadline=deadline, traffic=traffic) as helpers,
+        helping(
+            url, patterns, folder, 1 if no_fetch else processes, jobs=jobs, deadline=deadline, traffic=traffic
+        ) as helpers,
         reporter(quiet=quiet) as report,
     ):
 

@@ -38,7 +38,9 @@ class Own:
 
     async def fresh(self, node: Node) -> Node:
         """See `Hands`."""
-        return await self._engine.namespace.fresh(node)
+        # It takes a connection as a fetch does, and there are not more than were shared out.
+        async with self._engine.fetcher.connection(Priority.WARM):
+            return await self._engine.namespace.fresh(node)
 
     async def fetch(self, node: Node) -> Got:
         """See `Hands`."""

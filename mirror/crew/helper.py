@@ -57,6 +57,7 @@ async def help_out(job: Job, connection: socket.socket) -> None:
                 if await helper.serve():
                     await engine.cache.objects.sync()
                     await helper.report()
+                    await helper.tell({"safe": True})
 
 
 class _Helper:
@@ -87,7 +88,7 @@ class _Helper:
                 said = {"now": (await self._own.fresh(node)).id}
         except (MirrorError, CacheError) as exc:
             said = failure(exc)
-        await self._tell({"node": asked["node"]} | said)
+        await self.tell({"node": asked["node"]} | said)
 
     async def report_now_and_then(self) -> None:
         while True:
@@ -96,9 +97,9 @@ class _Helper:
 
     async def report(self) -> None:
         fetcher = self._engine.fetcher
-        await self._tell({"came": fetcher.bytes_fetched, "under_way": fetcher.bytes_under_way})
+        await self.tell({"came": fetcher.bytes_fetched, "under_way": fetcher.bytes_under_way})
 
-    async def _tell(self, message: Message) -> None:
+    async def tell(self, message: Message) -> None:
         with suppress(OSError):  # nobody is there any more: reading says so as well
             await self._caller.send(packed(message))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
+import cache.errors
+import mirror.errors
 from cache import CacheError
-from mirror.errors import MirrorError, OriginFailed
+from mirror.errors import MirrorError
 
 MOST = 64 * 1024
 """Bytes of a packet."""
@@ -19,7 +20,7 @@ Message = dict[str, Any]
 
 From a helper: ``node`` with what came of it (of `FRESH` the id ``now``, of `BYTES` ``fetched`` and
 ``met``), or with ``failed`` and ``why``; or ``came`` and ``under_way``, in bytes; or ``level`` and ``says``,
-for the log.
+for the log; or at its end ``safe``.
 """
 
 FRESH = "fresh"
@@ -38,20 +39,19 @@ def unpacked(packet: bytes) -> Message:
 
 
 def failure(exc: MirrorError | CacheError) -> Message:
-    """Say an error."""
-    return {"failed": type(exc).__name__, "why": str(exc)[:LONGEST_WHY]}
+    """Say an error, by the nearest class that everybody knows."""
+    known = next(kind.__name__ for kind in type(exc).__mro__ if kind.__name__ in _KINDS)
+    return {"failed": known, "why": str(exc)[:LONGEST_WHY]}
 
 
 def error(message: Message) -> MirrorError | CacheError:
-    """Return the error that `failure` said: of the same class, so that it is treated alike."""
-    kind = _KINDS.get(message["failed"], OriginFailed)
-    return kind(message["why"])
+    """Return the error that `failure` said: of such a class that it is treated alike."""
+    return _KINDS[message["failed"]](message["why"])
 
 
-def _kinds(of: type[MirrorError | CacheError]) -> Iterator[type[MirrorError | CacheError]]:
-    yield of
-    for kind in of.__subclasses__():
-        yield from _kinds(kind)
-
-
-_KINDS = {kind.__name__: kind for base in (MirrorError, CacheError) for kind in _kinds(base)}
+_KINDS: dict[str, type[MirrorError | CacheError]] = {
+    kind.__name__: kind
+    for kind in [*vars(cache.errors).values(), *vars(mirror.errors).values()]
+    if isinstance(kind, type) and issubclass(kind, MirrorError | CacheError)
+}
+"""Of the two modules that say what can go wrong; other modules' own are kinds of these."""

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -123,6 +123,10 @@ class Fetcher:
     def connections(self) -> int:
         """Most requests at once."""
         return self._slots.total
+
+    def connection(self, priority: Priority) -> AbstractAsyncContextManager[None]:
+        """Hold one of them, for a question that is not one of ours."""
+        return self._slots.hold(lambda: priority)
 
     def limit(self, connections: int) -> None:
         """Leave some of them to others from now on."""

@@ -81,7 +81,11 @@ def check_bytes(cache: Cache, nodes: dict[str, Node]) -> set[str]:
         state = cache.objects.state(node)
         if state.complete:
             fd = cache.objects.open_complete(node)
-            if fd is not None:  # else its row is of no object that there is: it is dropped, and fetched again
+            if fd is None:
+                # Its row was of no object that there is: it is dropped, so that the file is fetched again.
+                cache.submit(lambda _: None)
+                assert not cache.objects.state(node).complete, path
+            else:
                 assert read_all(fd) == right(path), path
                 whole.add(path)
             continue

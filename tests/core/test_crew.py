@@ -13,6 +13,8 @@ from cache.errors import CacheFull
 from mirror import errors
 from mirror.crew import forked, helpers_share, left_for_caller, size_of_crew
 from mirror.crew.messages import LONGEST_WHY, MOST, error, failure, packed, unpacked
+from mirror.fetch.life import NotContinued
+from mirror.remotes.s3.errors import StaleCredentials
 from mirror.traffic import Traffic
 
 KINDS = [
@@ -27,8 +29,10 @@ def test_an_error_is_the_same_at_the_other_end(kind: type[errors.MirrorError | C
     assert str(heard) == "näher \0 \U0001f600 am Ende"
 
 
-def test_an_error_that_nobody_knows_is_one_of_the_origin() -> None:
-    assert type(error({"failed": "Exception", "why": "x"})) is errors.OriginFailed
+def test_an_error_of_one_module_alone_is_of_the_nearest_kind_that_all_know() -> None:
+    """Of credentials that are refused it is not to be said that the origin does not answer."""
+    assert type(error(failure(StaleCredentials("x")))) is errors.AccessDenied
+    assert type(error(failure(NotContinued("x")))) is errors.VersionChanged
 
 
 def test_any_reason_fits_into_a_packet() -> None:

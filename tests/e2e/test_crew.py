@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +15,9 @@ import pytest
 
 from tests.support.clouds import ByBeginning
 from tests.support.command import PROGRAM, mirror
+from tests.support.crowd import Crowd, autoindex
 from tests.support.data import KiB, MiB, noise, put, same_bytes
-from tests.support.hostile import Seen, Wire, hostile
+from tests.support.hostile import Seen, hostile
 from tests.support.mounts import mounted
 from tests.support.servers import Server, apache, nginx
 from tests.support.waiting import eventually
@@ -104,6 +103,25 @@ def test_each_file_comes_once(start: Callable[[Path], Server], folder: Path, cac
             assert all(same_bytes(mount.path / path, folder / path) for path in paths)
 
 
+def test_what_a_killed_helper_had_fetched_is_not_lost(folder: Path, origin: Server, cache: Path) -> None:
+    """What it had completed a moment before was not safe yet; at the end of the run all of it is."""
+    paths = fill(folder, 3000, KiB)
+    with warming(origin.url, cache, "--processes", "3") as process:
+        pids = at_work(process, cache, 2)
+        eventually(lambda: len(list(cache.glob("objects/*/*"))) > 300, "they have fetched some")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "all files are looked at once more" in said
+    summary = json.loads(out)
+    assert (summary["files_done"], summary["files_total"]) == (len(paths), len(paths))
+    assert summary["files_fetched"] <= len(paths)
+    origin.stop()
+    with mounted(origin.url, cache=cache) as mount:
+        assert all(same_bytes(mount.path / path, folder / path) for path in paths)
+
+
 def test_helpers_that_are_killed_are_done_without(folder: Path, slow_origin: Server, cache: Path) -> None:
     """What they had begun is taken over where its bytes end."""
     paths = fill(folder, 16, 4 * MiB)
@@ -168,33 +186,22 @@ def test_what_the_cache_may_not_hold_is_refused(folder: Path, origin: Server, ca
     assert "the cache may hold" in done.err
 
 
-def test_all_together_keep_to_the_connections(cache: Path) -> None:
+@pytest.mark.parametrize("size", ["1000", "-"], ids=["sizes listed", "sizes asked for"])
+def test_all_together_keep_to_the_connections(cache: Path, size: str) -> None:
     """Requests at the same time, listings among them, are never more than `--max-connections`."""
-    lock = threading.Lock()
-    now = highest = 0
     rows = "".join(
-        f'<a href="{n}.bin">{n}.bin</a>{" " * 40}29-Nov-2026 07:00{" " * 15}1000\n' for n in range(200)
+        f'<a href="{n}.bin">{n}.bin</a>{" " * 40}29-Nov-2026 07:00{size:>19}\n' for n in range(200)
     )
-    page = f'<h1>Index of /</h1><hr><pre><a href="../">../</a>\n{rows}</pre></html>'.encode()
 
-    def behave(seen: Seen, wire: Wire) -> None:
-        nonlocal now, highest
-        with lock:
-            now += 1
-            highest = max(highest, now)
-        time.sleep(0.02)  # for others to come
-        body = page if seen.path == "/" else b"x" * 1000
-        kind = b"text/html" if seen.path == "/" else b"application/octet-stream"
-        with lock:
-            now -= 1
-        head = b'HTTP/1.1 200 OK\r\nContent-Type: %b\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n'
-        wire.send(head % (kind, len(body)) + body)
+    def answer(seen: Seen) -> tuple[str, bytes]:
+        return autoindex("/", rows) if seen.path == "/" else ("application/octet-stream", b"x" * 1000)
 
-    with hostile(ByBeginning({"/": behave})) as server:
+    crowd = Crowd(0.02, answer)
+    with hostile(ByBeginning({"/": crowd})) as server:
         options = ("--processes", "3", "--jobs", "64", "--max-connections", "7")
         summary = json.loads(mirror("warm", "--json", server.url, "--cache", cache, *options).ok().out)
     assert summary["files_done"] == 200
-    assert 4 <= highest <= 7
+    assert 4 <= crowd.highest <= 7
 
 
 def test_pinned_files_are_fetched_together_as_well(folder: Path, origin: Server, cache: Path) -> None:

@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ from tests.support.bucket import Bucket, Numbered, bucket
 from tests.support.bucket_remote import PEAK
 from tests.support.clouds import ByBeginning
 from tests.support.command import mirror
+from tests.support.crowd import Crowd, autoindex
 from tests.support.data import MiB, noise, put
 from tests.support.failures import errno_of
-from tests.support.hostile import Seen, Wire, hostile
+from tests.support.hostile import hostile
 from tests.support.mounts import mounted
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -114,29 +113,12 @@ def test_no_more_connections_than_may_be(options: list[str], most: int, cache: P
     folders = "".join(
         f'<a href="{number}/">{number}/</a>{" " * 40}29-Nov-2026 07:00{" " * 19}-\n' for number in range(40)
     )
-    lock = threading.Lock()
-    now = highest = 0
-
-    def behave(seen: Seen, wire: Wire) -> None:
-        nonlocal now, highest
-        with lock:
-            now += 1
-            highest = max(highest, now)
-        time.sleep(0.1)  # for others to come
-        title = f"<title>Index of {seen.path}</title><h1>Index of {seen.path}</h1>"
-        rows = '<a href="../">../</a>\n' + (folders if seen.path == "/" else "")
-        body = f"<html>{title}<hr><pre>{rows}</pre><hr></html>".encode()
-        with lock:
-            now -= 1
-        wire.send(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        )
-
-    with hostile(ByBeginning({"/": behave})) as server:
+    crowd = Crowd(0.1, lambda seen: autoindex(seen.path, folders if seen.path == "/" else ""))
+    with hostile(ByBeginning({"/": crowd})) as server:
         for command in ("index", "refresh"):
-            highest = 0
+            crowd.highest = 0
             mirror(command, server.url, "--cache", cache, *options).ok()
-            assert highest == most, command
+            assert crowd.highest == most, command
 
 
 def test_an_indexed_folder_is_not_asked_for_within_the_ttl(tree: Path, origin: Server, cache: Path) -> None:

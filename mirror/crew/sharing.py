@@ -1,0 +1,34 @@
+"""How many processes share a run, and what of its connections each has."""
+
+from __future__ import annotations
+
+import os
+
+from mirror.traffic import Traffic
+
+MOST_PROCESSES = 4
+"""Of a run, unless the user says otherwise: with more it is the disk or the link that bounds it."""
+
+
+def size_of_crew(processes: int | None, jobs: int, traffic: Traffic) -> int:
+    """How many processes share a run, this one included.
+
+    Args:
+        processes: what the user says; None: one for each CPU.
+        jobs: files fetched at once; each process has one at least.
+        traffic: each needs two connections, and a limit of bytes a second is one process's.
+    """
+    if traffic.bwlimit is not None:
+        return 1
+    wanted = min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if processes is None else processes
+    return max(1, min(wanted, jobs, traffic.connections // 2))
+
+
+def helpers_share(connections: int, processes: int) -> int:
+    """How many of the connections of a run each helper has."""
+    return connections // processes
+
+
+def left_for_caller(connections: int, helpers: int) -> int:
+    """How many are left for the files of the caller: one is for its listings."""
+    return max(1, connections - helpers * helpers_share(connections, helpers + 1) - 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 INDEX = "index.sqlite"
 OBJECTS = "objects"
 CLAIMS = "claims"
+TURNS = "turns"
 
 _FOLDER = re.compile(r"[0-9a-f]{2}", re.ASCII)
 _FILE = re.compile(r"([0-9a-f]{40})(\.part)?", re.ASCII)

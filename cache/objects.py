@@ -22,7 +22,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -175,6 +175,10 @@ class Objects:
             return True
         row = rows.get(self._reader, node.id)
         return row is not None and row.sealed
+
+    def complete_of(self, nodes: Sequence[int]) -> set[int]:
+        """Ids of those of many nodes of which the index says that they are complete and safe on disk."""
+        return rows.sealed_of(self._reader, nodes)
 
     def open_complete(self, node: Node) -> int | None:
         """Open a complete object for reading: a descriptor that the caller owns, checked; else None.

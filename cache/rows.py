@@ -7,6 +7,7 @@ they are about: `DELETE` is the one kind of change that must not be undone by a 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,12 @@ def get(reader: Reader, node: int) -> ObjectRow | None:
     """The row of an object."""
     row = reader.one(_GET, node)
     return None if row is None else ObjectRow(*row)
+
+
+def sealed_of(reader: Reader, nodes: Sequence[int]) -> set[int]:
+    """Which of so many nodes have a sealed object: one question for all of them."""
+    sql = "SELECT node FROM objects WHERE node IN (SELECT value FROM json_each(?)) AND sealed_at IS NOT NULL"
+    return {row[0] for row in reader.all(sql, json.dumps(nodes))} if nodes else set()
 
 
 def digests(reader: Reader, node: int) -> list[str]:

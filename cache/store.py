@@ -26,6 +26,7 @@ from cache.space import Space
 from cache.survey import Survey
 from cache.sweep import Sweep
 from cache.tree import Tree
+from cache.turns import Turns
 from cache.verification import Verification
 from cache.writer import Work, Writer
 
@@ -46,6 +47,7 @@ class Cache:
         self.scans = Scans(hands.reader, hands.tree, hands.news.author)
         self.verification = Verification(objects, hands.recalls, hands.behind, hands.writer)
         self.survey = Survey(hands.tree_behind, hands.behind, hands.pins)
+        self.turns = Turns(path)
         self.sweep = Sweep(hands.names, hands.tree_behind, hands.behind, hands.writer, objects)
         self._writer = hands.writer
 
@@ -75,8 +77,9 @@ class Cache:
 
     @classmethod
     def _start(cls, path: Path, stack: ExitStack) -> Cache:
-        hands, objects = start(path, stack)
-        return cls(path, hands, objects)
+        cache = cls(path, *start(path, stack))
+        stack.callback(cache.turns.close)
+        return cache
 
 
 def start(path: Path, stack: ExitStack) -> tuple[Hands, Objects]:

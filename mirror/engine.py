@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ class How(TypedDict, total=False):
 
     ttl: Required[float]
     """Seconds an answer of the origin is trusted."""
+    since: float
+    """What it was asked after this (epoch seconds) is trusted in any case; of all processes that ask for a
+    listing like this at the same time, one does."""
     deadline: Required[float]
     """Seconds without a byte after which the origin counts as stalled."""
     completed: Callable[[Node, int], None]
@@ -85,6 +89,7 @@ async def open_source(
     *,
     ttl: float,
     deadline: float,
+    since: float = math.inf,
     completed: Callable[[Node, int], None] = lambda _node, _fd: None,
     on_change: Callable[[Changes], None] = lambda _changes: None,
     delivery: Callable[[Objects], Delivery] = Descriptors,
@@ -109,7 +114,16 @@ async def open_source(
         if traffic.bwlimit is not None:
             PROCESS.follow(traffic.bwlimit)
         root = await cache.tree.root(remote.url)
-        namespace = Namespace(cache.tree, remote, root, ttl=ttl, schedule=schedule, on_change=on_change)
+        namespace = Namespace(
+            cache.tree,
+            remote,
+            root,
+            ttl=ttl,
+            schedule=schedule,
+            since=since,
+            turns=None if since == math.inf else cache.turns,
+            on_change=on_change,
+        )
         reading = delivery(cache.objects)
         letting_go = LettingGo(cache, reading, kernel, on_change)
         async with (

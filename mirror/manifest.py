@@ -34,10 +34,10 @@ from mirror.limits import raise_descriptor_limit
 from mirror.remotes.base import Addressed
 from mirror.remotes.manifest.output import Line, Writer
 from mirror.remotes.names import to_url
-from mirror.selection import read_patterns, walk
+from mirror.selection import File, read_patterns, walk
 from mirror.times import SECOND
 from mirror.traffic import Traffic
-from mirror.warm import GIVE_UP_AFTER, REPORT_INTERVAL, WARM_TTL, Progress
+from mirror.warm import GIVE_UP_AFTER, REPORT_INTERVAL, Progress
 
 QUEUE = 256
 """Files found and not written yet."""
@@ -111,13 +111,16 @@ async def write_manifest(
     raise_descriptor_limit()
     run = _Run(writer, report, jobs, sha256=sha256)
     wanted = read_patterns(patterns)
-    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
+    started = time.time()
+    async with open_engine(
+        source, cache_folder, ttl=0.0, since=started, deadline=deadline, traffic=traffic
+    ) as engine:
         await engine.namespace.check_source()
         async with background() as nursery:
             nursery.start_soon(run.report_now_and_then, engine)
             async with trio.open_nursery() as working:
                 send, receive = trio.open_memory_channel[_Slot](QUEUE)
-                walking = partial(walk, engine.namespace, wanted, since=time.time())
+                walking = partial(walk, engine.namespace, wanted)
                 working.start_soon(run.find, engine, walking, send, working)
                 working.start_soon(run.write, receive)
         if run.gave_up is not None:
@@ -154,7 +157,11 @@ class _Run:
         send: trio.MemorySendChannel[_Slot],
         nursery: trio.Nursery,
     ) -> None:
-        async def found(path: str, node: Node) -> None:
+        async def found(files: Sequence[File]) -> None:
+            for path, node in files:
+                await found_one(path, node)
+
+        async def found_one(path: str, node: Node) -> None:
             self.written.files_total += 1
             self.written.bytes_total += node.size or 0
             slot = _Slot(path, node)

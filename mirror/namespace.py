@@ -13,8 +13,10 @@ What changed goes to ``on_change``: whoever told the kernel about a name takes i
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -22,6 +24,7 @@ from typing import TypeVar
 import trio
 
 from cache import Changes, Entry, Kind, Node, Tree
+from cache.turns import LISTINGS, Turns
 from mirror.errors import (
     MirrorError,
     NotAFolder,
@@ -49,6 +52,11 @@ LONGEST_PATH = 4096
 """Bytes that a path below the source may have: the kernel's PATH_MAX. Folders that contain themselves go on
 without end, and whoever walks a tree with ``openat`` never names a whole path."""
 
+TURN_PATIENCE = 2.0
+"""Seconds for which another process is left to list a folder that is wanted here as well."""
+TURN_INTERVAL = 0.005
+"""Seconds between two looks whether it has."""
+
 FOLDERS_KEPT = 1024
 """Folders whose nodes are kept at hand."""
 
@@ -64,14 +72,22 @@ class Namespace:
         *,
         ttl: float,
         schedule: Schedule,
+        since: float = math.inf,
+        turns: Turns | None = None,
         on_change: Callable[[Changes], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """What the origin was asked after ``since`` (epoch seconds) is trusted whatever the ``ttl``.
+
+        With ``turns``, one of all processes that ask after the same lists a folder.
+        """
         self.root = root
         self.health = OriginHealth(clock)
         self._tree = tree
         self._remote = remote
         self._ttl = ttl
+        self._since = since
+        self._turns = turns
         self._schedule = schedule
         self._on_change = on_change
         self._clock = clock
@@ -164,6 +180,8 @@ class Namespace:
         if root.listed_at is None and not self._tree.children(root.id, limit=1):
             await self._list_once(root, self._schedule, whole=False)
             return None
+        if self._asked_since(root.listed_at):
+            return None
         try:
             await self._list_once(root, REVALIDATION, whole=False)
         except MirrorError as exc:
@@ -230,7 +248,10 @@ class Namespace:
     # -- freshness ---------------------------------------------------------------------------
 
     def _fresh_at(self, when: float | None) -> bool:
-        return when is not None and self._clock() - when <= self._ttl
+        return when is not None and (self._clock() - when <= self._ttl or when >= self._since)
+
+    def _asked_since(self, when: float | None) -> bool:
+        return when is not None and when >= self._since
 
     def _vouched_for(self, file: Node) -> bool:
         """Whether what is known of a file is within the TTL."""
@@ -262,7 +283,29 @@ class Namespace:
         return answer
 
     async def _list_once(self, folder: Node, schedule: Schedule, *, whole: bool = True) -> None:
-        await self._listing.run(folder.id, partial(self._list, folder, schedule, whole))
+        await self._listing.run(folder.id, partial(self._list_in_turn, folder, schedule, whole))
+
+    async def _list_in_turn(self, folder: Node, schedule: Schedule, whole: bool) -> None:
+        """List a folder, unless another process has just done so and all that it heard is fresh."""
+        async with self._turn(folder):
+            if not self._asked_since(self.node(folder.id).listed_at):
+                await self._list(folder, schedule, whole)
+
+    @asynccontextmanager
+    async def _turn(self, folder: Node) -> AsyncIterator[None]:
+        if self._turns is None:
+            yield
+            return
+        number = LISTINGS + folder.id
+        until = trio.current_time() + TURN_PATIENCE
+        # It may take long, or hang: then it is listed twice.
+        while not (taken := self._turns.take(number)) and trio.current_time() < until:  # noqa: ASYNC110
+            await trio.sleep(TURN_INTERVAL)
+        try:
+            yield
+        finally:
+            if taken:
+                self._turns.give_back(number)
 
     async def _list(self, folder: Node, schedule: Schedule, whole: bool) -> None:
         path = self._tree.path(folder.id)

@@ -7,21 +7,21 @@ run: stopped, it goes on where it was, for the pins stay.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
 
-from cache import Node
 from cache.patterns import Patterns
 from mirror.background import background
 from mirror.budget import Budget
 from mirror.crew import Helper
 from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError
-from mirror.selection import read_patterns, walk
+from mirror.selection import File, read_patterns, walk
 from mirror.traffic import Traffic
-from mirror.warm import REPORT_INTERVAL, WARM_TTL, Progress, Summary, fetch
+from mirror.warm import REPORT_INTERVAL, Progress, Summary, fetch
 
 
 async def pin(
@@ -63,7 +63,10 @@ async def pin(
     """
     wanted = read_patterns(patterns)
     started = trio.current_time()
-    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
+    began = time.time()
+    async with open_engine(
+        source, cache_folder, ttl=0.0, since=began, deadline=deadline, traffic=traffic
+    ) as engine:
         await engine.namespace.check_source()
         listing = _Listing(engine, wanted, report)
         async with background() as nursery:
@@ -101,7 +104,7 @@ class _Listing:
 
     async def run(self, jobs: int) -> None:
         budget = await Budget.of(self._engine.cache, self._engine.namespace.root.id)
-        send, receive = trio.open_memory_channel[tuple[str, Node]](jobs)
+        send, receive = trio.open_memory_channel[File](jobs)
 
         async with trio.open_nursery() as nursery:
 
@@ -113,7 +116,7 @@ class _Listing:
                     self.summary.refused = str(exc)
                     nursery.cancel_scope.cancel()
 
-            async def ask(mine: trio.MemoryReceiveChannel[tuple[str, Node]]) -> None:
+            async def ask(mine: trio.MemoryReceiveChannel[File]) -> None:
                 async with mine:
                     async for path, node in mine:
                         try:
@@ -123,13 +126,14 @@ class _Listing:
                         else:
                             count(path, node.size or 0)
 
-            async def found(path: str, node: Node) -> None:
-                self.summary.files_total += 1
-                if node.size is None:
-                    await send.send((path, node))
-                else:
-                    count(path, node.size)
-                    await trio.lowlevel.checkpoint()
+            async def found(files: Sequence[File]) -> None:
+                for path, node in files:
+                    self.summary.files_total += 1
+                    if node.size is None:
+                        await send.send((path, node))
+                    else:
+                        count(path, node.size)
+                await trio.lowlevel.checkpoint()
 
             for _ in range(jobs):
                 nursery.start_soon(ask, receive.clone())

@@ -6,8 +6,7 @@ Folders that nothing can match below are not listed.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from cache import Cache, Kind, Node
 from cache.errors import BadPattern
@@ -15,8 +14,10 @@ from cache.patterns import Patterns
 from mirror.errors import MirrorError, SetupError, UsageError
 from mirror.namespace import Namespace
 
-Found = Callable[[str, Node], Awaitable[None]]
-"""Takes a matching file: its path below the source, and its node."""
+File = tuple[str, Node]
+"""Path below the source, and node."""
+Found = Callable[[Sequence[File]], Awaitable[None]]
+"""Takes matching files: neighbours in one folder, in order."""
 Failed = Callable[[str, MirrorError], None]
 """Takes what could not be had: the path of a folder (``"/"`` for the source), and why."""
 
@@ -52,26 +53,21 @@ async def walk(
     failed: Failed,
     *,
     ask: bool = True,
-    since: float = math.inf,
-    order: Callable[[list[Node]], Iterable[Node]] = iter,
 ) -> None:
     """Give every file that matches to ``found``, folder by folder.
 
     Args:
         namespace: the source.
         patterns: which files.
-        found: awaited for each; the walk goes no further until it returns.
+        found: awaited with each page of them; the walk goes no further until it returns.
         failed: called for a folder that cannot be listed; the walk goes on with the others.
         ask: list folders that are not fresh by the namespace's TTL; False: only those never listed.
-        since: a folder that anybody has listed after this (epoch seconds) is fresh in any case.
-        order: in which order the entries of a folder are looked at.
     """
     folders = [("", namespace.root.id)]
     while folders:
         path, folder = folders.pop()
         try:
-            listed_at = namespace.node(folder).listed_at
-            if listed_at is None or (ask and listed_at < since):
+            if ask or namespace.node(folder).listed_at is None:
                 await namespace.listed(folder)
         except MirrorError as exc:
             failed(path or "/", exc)
@@ -80,11 +76,14 @@ async def walk(
         after = 0
         while nodes := namespace.children(folder, after):
             after = nodes[-1].entry
-            for node in order(nodes):
+            matching: list[File] = []
+            for node in nodes:
                 child = f"{path}/{node.name}" if path else node.name
                 if node.kind is Kind.FOLDER:
                     if patterns.may_match_below(child):
                         below.append((child, node.id))
                 elif patterns.matches(child):
-                    await found(child, node)
+                    matching.append((child, node))
+            if matching:
+                await found(matching)
         folders.extend(reversed(below))

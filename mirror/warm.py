@@ -2,21 +2,18 @@
 
 The tree is listed and fetched at the same time: one task lists folder after folder and hands
 matching files to a fixed number of fetching tasks over a short channel, so memory does not grow
-with the tree. What is complete already costs one look into the index; an interrupted run goes on
-where its parts ended.
+with the tree. What is complete already costs one look into the index for a page of names; an interrupted run
+goes on where its parts ended.
 
-Others may warm the same at the same time. What another process fills is put off, and looked at again
-when there is nothing else to do: so each goes on with what nobody has begun, and all of them together
-are about as fast as one with as many jobs.
+Others may warm the same at the same time: each fetches its share (:mod:`mirror.shares`), and all of them
+together are about as fast as one with as many jobs.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +28,8 @@ from mirror.budget import Budget, apply_limits
 from mirror.crew import Hands, Helper, HelperGone, Own, left_for_caller
 from mirror.engine import Engine, open_engine
 from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
-from mirror.selection import read_patterns, walk
+from mirror.selection import File, read_patterns, walk
+from mirror.shares import Shares, Stretch
 from mirror.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -43,9 +41,13 @@ REPORT_INTERVAL = 0.1
 GIVE_UP_AFTER = 10
 """Files in a row that failed because the origin does not answer: the rest would fail too."""
 PUT_OFF = 1024
-"""Files of other processes that are put off at most; then the first of them is waited for."""
-WARM_TTL = 0.0
-"""Every folder is listed anew, once, by one of those who warm: they are asked to have what is there now."""
+"""Files of other processes that are put off at most; then some of them are waited for."""
+FIRST_LOOK = 0.005
+LONGEST_LOOK = 0.1
+"""Seconds between the first two looks at what others have, from where on they double, and at most."""
+
+Send = trio.MemorySendChannel[tuple[File, Stretch]]
+Receive = trio.MemoryReceiveChannel[tuple[File, Stretch]]
 
 
 @dataclass(slots=True)
@@ -121,7 +123,11 @@ async def warm(
     """
     wanted = read_patterns(patterns)
     started = trio.current_time()
-    async with open_engine(source, cache_folder, ttl=WARM_TTL, deadline=deadline, traffic=traffic) as engine:
+    # Every folder is listed anew, once, by one of those who warm: they are asked to have what is there now.
+    began = time.time()
+    async with open_engine(
+        source, cache_folder, ttl=0.0, since=began, deadline=deadline, traffic=traffic
+    ) as engine:
         await apply_limits(engine.cache, cache_size, min_free)
         await engine.cache.objects.shrink()
         await engine.namespace.check_source()
@@ -156,17 +162,20 @@ async def fetch(
     """
     source = engine.namespace.root.id
     run = _Run(engine, patterns, report, await Budget.of(engine.cache, source))
-    async with engine.cache.pins.sparing(source, patterns):
-        async with background() as nursery:
-            nursery.start_soon(run.report_now_and_then)
-            await run.everything(jobs, helpers, ask=ask)
-            if run.lost:
-                log.warning("what they had fetched need not be safe: all files are looked at once more")
-                run.start_over(await Budget.of(engine.cache, source))
-                await run.everything(jobs, (), ask=False)
-                # Some were fetched twice.
-                run.summary.files_fetched = min(run.summary.files_fetched, run.summary.files_done)
-        await engine.cache.objects.sync()
+    try:
+        async with engine.cache.pins.sparing(source, patterns):
+            async with background() as nursery:
+                nursery.start_soon(run.now_and_then)
+                await run.everything(jobs, helpers, ask=ask)
+                if run.lost:
+                    log.warning("what they had fetched need not be safe: all files are looked at once more")
+                    run.start_over(await Budget.of(engine.cache, source))
+                    await run.everything(jobs, (), ask=False)
+                    # Some were fetched twice.
+                    run.summary.files_fetched = min(run.summary.files_fetched, run.summary.files_done)
+            await engine.cache.objects.sync()
+    finally:
+        run.end()
     run.count_bytes()
     return run.summary
 
@@ -182,19 +191,19 @@ class _Run:
         self._budget = budget
         self._patterns = patterns
         self._report = report
-        self._began = time.time()
+        self._shares = Shares(engine.cache)
         self._failures_in_a_row = 0
-        self._met_another = False
-        self._put_off: deque[tuple[str, Node]] = deque()
         self._own = Own(engine)
         self._hands: list[Hands] = [self._own]
         self._called: list[Helper] = []
 
-    async def report_now_and_then(self) -> None:
+    async def now_and_then(self) -> None:
+        """Report, and let others have what they may believe the index about."""
         while True:
             await trio.sleep(REPORT_INTERVAL)
             self.count_bytes()
             self._report(self.summary)
+            self._shares.give_back()
 
     def count_bytes(self) -> None:
         """Put into the summary what has come so far, whoever fetched it."""
@@ -204,7 +213,7 @@ class _Run:
         self.summary.bytes_under_way = fetcher.bytes_under_way + under_way
 
     async def everything(self, jobs: int, helpers: Sequence[Helper], *, ask: bool) -> None:
-        send, receive = trio.open_memory_channel[tuple[str, Node]](jobs)
+        send, receive = trio.open_memory_channel[tuple[File, Stretch]](jobs)
         gave_up: list[MirrorError] = []
         async with background() as calls:
             async with trio.open_nursery() as nursery:
@@ -234,6 +243,12 @@ class _Run:
         self._budget = budget
         self._failures_in_a_row = 0
         self._hands = [self._own]
+        self.end()
+        self._shares = Shares(self._engine.cache)
+
+    def end(self) -> None:
+        """All that was this run's to fetch may be another's."""
+        self._shares.give_back_all()
 
     def _call(self, helpers: Sequence[Helper], calls: trio.Nursery) -> None:
         """Share what there is to do from now on with all helpers."""
@@ -244,84 +259,81 @@ class _Run:
         self._engine.fetcher.limit(left_for_caller(self._engine.fetcher.connections, len(helpers)))
 
     async def _list_all(
-        self,
-        send: trio.MemorySendChannel[tuple[str, Node]],
-        ask: bool,
-        call: Callable[[], None],
-        scope: trio.CancelScope,
+        self, send: Send, ask: bool, call: Callable[[], None], scope: trio.CancelScope
     ) -> None:
-        async def found(path: str, node: Node) -> None:
-            self.summary.files_total += 1
-            self.summary.bytes_total += node.size or 0
-            if node.size is not None:
-                self._budget.add(path, node.size)
-            try:
-                send.send_nowait((path, node))
-            except trio.WouldBlock:
-                # All have something to do, and not all of it is here already.
-                if not self._called and self._engine.fetcher.counters.fills_started:
-                    call()
-                await send.send((path, node))
-            else:
-                await trio.lowlevel.checkpoint()
+        async def found(files: Sequence[File]) -> None:
+            for path, node in files:
+                self.summary.files_total += 1
+                self.summary.bytes_total += node.size or 0
+                if node.size is not None:
+                    self._budget.add(path, node.size)
+            missing = self._shares.missing(files)
+            self._count_as_done(len(files) - len(missing), _bytes(files) - _bytes(missing))
+            await trio.lowlevel.checkpoint()
+            for stretch in self._shares.take(missing):
+                await self._hand_out(stretch, send, call)
+            await self._catch_up(send, call, PUT_OFF)
 
         async with send:
             try:
-                await walk(
-                    self._engine.namespace,
-                    self._patterns,
-                    found,
-                    self._failed,
-                    ask=ask,
-                    since=self._began,
-                    order=self._in_turn,
-                )
+                await walk(self._engine.namespace, self._patterns, found, self._failed, ask=ask)
             except DoesNotFit as exc:
                 self._refuse(exc, scope)
                 return
-        self.summary.listing = False
+            self.summary.listing = False
+            await self._catch_up(send, call, 0)
+
+    async def _hand_out(self, stretch: Stretch, send: Send, call: Callable[[], None]) -> None:
+        for file in stretch.files:
+            try:
+                send.send_nowait((file, stretch))
+            except trio.WouldBlock:
+                # All have something to do, and nobody else fetches the same.
+                if not self._called and not self._shares.others:
+                    call()
+                await send.send((file, stretch))
+
+    async def _catch_up(self, send: Send, call: Callable[[], None], most: int) -> None:
+        """Return once no more than so many files are put off: others have fetched the rest, or we do."""
+        pause, synced = FIRST_LOOK, False
+        while self._shares.put_off > most:
+            complete, taken = self._shares.take_again()
+            self._count_as_done(len(complete), _bytes(complete))
+            helped = None if complete or taken else self._shares.to_help_with()
+            for stretch in taken if helped is None else [helped]:
+                await self._hand_out(stretch, send, call)
+            if complete or taken or helped is not None:
+                pause, synced = FIRST_LOOK, False
+            elif not synced and not self._shares.under_way:
+                # They may wait for what was fetched here.
+                await self._engine.cache.objects.sync()
+                self._shares.give_back()
+                synced = True
+            else:
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST_LOOK)
+
+    def _count_as_done(self, files: int, size: int) -> None:
+        self.summary.files_done += files
+        self.summary.bytes_done += size
 
     def _refuse(self, why: MirrorError, scope: trio.CancelScope) -> None:
         self.summary.refused = str(why)
         scope.cancel()
 
-    def _in_turn(self, nodes: list[Node]) -> Iterator[Node]:
-        """Nodes in their order; in any order once another process is seen to go the same way.
-
-        Else all of them would reach for the same file at the same moment, again and again.
-        """
-        left = nodes[::-1]
-        alone = True
-        while left:
-            if alone and self._met_another:
-                random.shuffle(left)
-                alone = False
-            yield left.pop()
-
     async def _fetch_all(
-        self,
-        number: int,
-        receive: trio.MemoryReceiveChannel[tuple[str, Node]],
-        scope: trio.CancelScope,
-        gave_up: list[MirrorError],
+        self, number: int, receive: Receive, scope: trio.CancelScope, gave_up: list[MirrorError]
     ) -> None:
         """What one of the jobs does; ``number`` says whose hands it is."""
         async with receive:
-            async for found in receive:
-                file = found
-                # Looked for only once another was met: it is a system call for every file.
-                if self._met_another and self._engine.cache.objects.filled_by_another(file[1]):
-                    self._put_off.append(file)
-                    if len(self._put_off) <= PUT_OFF:
-                        continue
-                    file = self._put_off.popleft()
-                await self._fetch_one(number, *file, scope, gave_up)
-        while self._put_off:
-            await self._fetch_one(number, *self._put_off.popleft(), scope, gave_up)
+            async for (path, node), stretch in receive:
+                fetched = await self._fetch_one(number, path, node, scope, gave_up)
+                stretch.ended(node, failed=not fetched)
 
     async def _fetch_one(
         self, number: int, path: str, listed: Node, scope: trio.CancelScope, gave_up: list[MirrorError]
-    ) -> None:
+    ) -> bool:
+        """Whether it was fetched."""
         try:
             await self._fetch(number, path, listed)
         except DoesNotFit as exc:
@@ -340,6 +352,8 @@ class _Run:
                 scope.cancel()
         else:
             self._failures_in_a_row = 0
+            return True
+        return False
 
     async def _fetch(self, number: int, path: str, listed: Node) -> None:
         node = listed
@@ -347,11 +361,9 @@ class _Run:
             node = await self._by(number, lambda hands: hands.fresh(listed))
             self.summary.bytes_total += node.size or 0
             self._budget.add(path, node.size or 0)
-        got = await self._by(number, lambda hands: hands.fetch(node))
-        self._met_another |= got.met
-        self.summary.files_fetched += got.fetched
-        self.summary.files_done += 1
-        self.summary.bytes_done += node.size or 0
+        fetched = await self._by(number, lambda hands: hands.fetch(node))
+        self.summary.files_fetched += fetched
+        self._count_as_done(1, node.size or 0)
 
     async def _by(self, number: int, act: Callable[[Hands], Awaitable[T]]) -> T:
         """Have something done by the hands whose turn it is; by the next ones where those are gone."""
@@ -367,3 +379,7 @@ class _Run:
     def _failed(self, path: str, why: MirrorError) -> None:
         self.summary.failed += 1
         self.summary.failures.append((path, str(why)))
+
+
+def _bytes(files: Sequence[File]) -> int:
+    return sum(node.size or 0 for _, node in files)

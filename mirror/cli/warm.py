@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -167,12 +168,11 @@ def helping(
     from mirror.crew import Job, forked, help_out, helpers_share, size_of_crew
     from mirror.selection import read_patterns
     from mirror.steady import keep_steps_short
-    from mirror.warm import WARM_TTL
 
     keep_steps_short()
     crew = size_of_crew(processes, jobs, traffic)
     share = Traffic(helpers_share(traffic.connections, crew))
-    job = Job(source, read_patterns(patterns), cache, WARM_TTL, deadline, share)
+    job = Job(source, read_patterns(patterns), cache, time.time(), deadline, share)
     with forked(crew - 1, partial(help_out, job)) as helpers:
         yield helpers
 

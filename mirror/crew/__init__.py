@@ -15,12 +15,11 @@ said that it is safe on disk; when it ended before that, the run looks at every 
 
 from mirror.crew.called import Helper, HelperGone
 from mirror.crew.forked import forked
-from mirror.crew.hands import Got, Hands, Own
+from mirror.crew.hands import Hands, Own
 from mirror.crew.helper import Job, help_out
 from mirror.crew.sharing import helpers_share, left_for_caller, size_of_crew
 
 __all__ = [
-    "Got",
     "Hands",
     "Helper",
     "HelperGone",

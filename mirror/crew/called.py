@@ -12,7 +12,6 @@ import time
 import trio
 
 from cache import Node
-from mirror.crew.hands import Got
 from mirror.crew.messages import BYTES, FRESH, MOST, Message, error, packed, unpacked
 from mirror.namespace import Namespace
 
@@ -82,10 +81,10 @@ class Helper:
         assert self._namespace is not None
         return self._namespace.node(message["now"])
 
-    async def fetch(self, node: Node) -> Got:
+    async def fetch(self, node: Node) -> bool:
         """See `Hands`; raises `HelperGone` as well."""
-        message = await self._ask(node, BYTES)
-        return Got(message["fetched"], message["met"])
+        fetched: bool = (await self._ask(node, BYTES))["fetched"]
+        return fetched
 
     async def _ask(self, node: Node, want: str) -> Message:
         answer = self._waiting[node.id] = _Answer()

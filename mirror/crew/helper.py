@@ -31,7 +31,8 @@ class Job:
     patterns: Patterns
     """What the run wants: none of it is evicted for the rest of it."""
     cache: Path
-    ttl: float
+    since: float
+    """See `mirror.engine.How`."""
     deadline: float
     traffic: Traffic
     """The helper's share of it."""
@@ -46,7 +47,7 @@ async def help_out(job: Job, connection: socket.socket) -> None:
     with trio.socket.from_stdlib_socket(connection) as caller:
         _log_to(connection)
         async with open_engine(
-            job.source, job.cache, ttl=job.ttl, deadline=job.deadline, traffic=job.traffic
+            job.source, job.cache, ttl=0.0, since=job.since, deadline=job.deadline, traffic=job.traffic
         ) as engine:
             helper = _Helper(engine, caller)
             async with (
@@ -82,8 +83,7 @@ class _Helper:
         try:
             node = self._engine.namespace.node(asked["node"])
             if asked["want"] == BYTES:
-                got = await self._own.fetch(node)
-                said = {"fetched": got.fetched, "met": got.met}
+                said = {"fetched": await self._own.fetch(node)}
             else:
                 said = {"now": (await self._own.fresh(node)).id}
         except (MirrorError, CacheError) as exc:

@@ -18,9 +18,9 @@ LONGEST_WHY = 8 * 1024
 Message = dict[str, Any]
 """To a helper: ``node``, an id, and ``want`` (`FRESH` or `BYTES`); or ``end``.
 
-From a helper: ``node`` with what came of it (of `FRESH` the id ``now``, of `BYTES` ``fetched`` and
-``met``), or with ``failed`` and ``why``; or ``came`` and ``under_way``, in bytes; or ``level`` and ``says``,
-for the log; or at its end ``safe``.
+From a helper: ``node`` with what came of it (of `FRESH` the id ``now``, of `BYTES` whether it was
+``fetched``), or with ``failed`` and ``why``; or ``came`` and ``under_way``, in bytes; or ``level`` and
+``says``, for the log; or at its end ``safe``.
 """
 
 FRESH = "fresh"

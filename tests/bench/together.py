@@ -1,19 +1,18 @@
 """The row about several processes that warm one source into one cache.
 
-8 processes with 2 jobs each, against one with 16. Their start-up is not measured (8 interpreters on 2
+8 commands with 2 jobs each, against one process with 16. Their start-up is not measured (8 interpreters on 2
 cores take longer than the files): all have imported what they need before the clock starts.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 from tests.bench.measure import OURS, REFERENCE, Result, Row, take_turns
-from tests.bench.stand import SMALL, Stand, settle
+from tests.bench.stand import SMALL, Stand, kept, settle
 
 TOGETHER = Row("warm_together", "8 processes warming one source", "one with as many jobs", "s", 1.2, 1.0)
 
@@ -44,9 +43,9 @@ def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:
 
 
 def _warm(stand: Stand, processes: int, jobs: int) -> float:
-    cache = stand.folder / "together"
-    argv = [sys.executable, "-c", STARTED, "warm", "--quiet", "--jobs", str(jobs), "--cache", str(cache)]
-    argv.append(f"{stand.server.url}{SMALL}/")
+    cache = kept(stand)
+    argv = [sys.executable, "-c", STARTED, "warm", "--quiet", "--processes", "1", "--jobs", str(jobs)]
+    argv += ["--cache", str(cache), f"{stand.server.url}{SMALL}/"]
     settle()
     started = [
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -68,5 +67,4 @@ def _warm(stand: Stand, processes: int, jobs: int) -> float:
             process.kill()
             process.communicate()
     assert codes == [0] * processes, codes
-    shutil.rmtree(cache)
     return seconds

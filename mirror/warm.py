@@ -361,7 +361,7 @@ class _Run:
             node = await self._by(number, lambda hands: hands.fresh(listed))
             self.summary.bytes_total += node.size or 0
             self._budget.add(path, node.size or 0)
-        fetched = await self._by(number, lambda hands: hands.fetch(node))
+        fetched = await self._by(number, lambda hands: hands.fetch(path, node))
         self.summary.files_fetched += fetched
         self._count_as_done(1, node.size or 0)
 

@@ -81,15 +81,15 @@ class Helper:
         assert self._namespace is not None
         return self._namespace.node(message["now"])
 
-    async def fetch(self, node: Node) -> bool:
+    async def fetch(self, path: str, node: Node) -> bool:
         """See `Hands`; raises `HelperGone` as well."""
-        fetched: bool = (await self._ask(node, BYTES))["fetched"]
+        fetched: bool = (await self._ask(node, BYTES, path=path))["fetched"]
         return fetched
 
-    async def _ask(self, node: Node, want: str) -> Message:
+    async def _ask(self, node: Node, want: str, **more: str) -> Message:
         answer = self._waiting[node.id] = _Answer()
         try:
-            await self._tell({"node": node.id, "want": want})
+            await self._tell({"node": node.id, "want": want, **more})
             await answer.came.wait()
         finally:
             del self._waiting[node.id]

@@ -15,8 +15,8 @@ class Hands(Protocol):
     async def fresh(self, node: Node) -> Node:
         """The current node of a file whose size no listing gives: the origin is asked."""
 
-    async def fetch(self, node: Node) -> bool:
-        """Return once the file is complete: whether it was not before."""
+    async def fetch(self, path: str, node: Node) -> bool:
+        """Return once the file is complete: whether it was not before. ``path``: below the source."""
 
 
 class Own:
@@ -31,7 +31,7 @@ class Own:
         async with self._engine.fetcher.connection(Priority.WARM):
             return await self._engine.namespace.fresh(node)
 
-    async def fetch(self, node: Node) -> bool:
+    async def fetch(self, path: str, node: Node) -> bool:
         """See `Hands`."""
-        fill = await self._engine.fetcher.missing(node, Priority.WARM)
+        fill = await self._engine.fetcher.missing(node, Priority.WARM, path)
         return not fill.found

@@ -83,7 +83,7 @@ class _Helper:
         try:
             node = self._engine.namespace.node(asked["node"])
             if asked["want"] == BYTES:
-                said = {"fetched": await self._own.fetch(node)}
+                said = {"fetched": await self._own.fetch(asked["path"], node)}
             else:
                 said = {"now": (await self._own.fresh(node)).id}
         except (MirrorError, CacheError) as exc:

@@ -16,7 +16,7 @@ LONGEST_WHY = 8 * 1024
 """Characters of a reason: each takes at most six bytes of a packet."""
 
 Message = dict[str, Any]
-"""To a helper: ``node``, an id, and ``want`` (`FRESH` or `BYTES`); or ``end``.
+"""To a helper: ``node``, an id, and ``want`` (`FRESH`, or `BYTES` with the ``path``); or ``end``.
 
 From a helper: ``node`` with what came of it (of `FRESH` the id ``now``, of `BYTES` whether it was
 ``fetched``), or with ``failed`` and ``why``; or ``came`` and ``under_way``, in bytes; or ``level`` and

@@ -23,7 +23,7 @@ import trio
 
 from cache import Node
 from mirror.errors import MirrorError
-from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.slots import Fixed, Priority, Slots
 from mirror.fetch.stream import BEHIND, READ, WINDOW, File, Stream
 from mirror.remotes.base import Remote
 from mirror.retry import Schedule, retrying
@@ -130,7 +130,7 @@ class Bypass:
     async def _exact(self, file: File, start: int, stop: int) -> bytes | None:
         """Ask for a range and no more; None: the file turned out to be a sequential one."""
         async with (
-            self._slots.hold(lambda: Priority.DEMAND),
+            self._slots.hold(Fixed(Priority.DEMAND)),
             self._remote.open_part(file.path, start, stop, validator=file.validator) as body,
         ):
             file.accept(body, start)

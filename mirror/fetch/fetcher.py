@@ -27,7 +27,7 @@ from mirror.fetch.descriptors import Delivery, Descriptors
 from mirror.fetch.fill import Fill
 from mirror.fetch.life import FillState
 from mirror.fetch.pace import Pace
-from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.slots import Fixed, Priority, Slots
 from mirror.flight import SingleFlight
 from mirror.namespace import REVALIDATION, Namespace
 from mirror.remotes.base import Remote
@@ -126,7 +126,7 @@ class Fetcher:
 
     def connection(self, priority: Priority) -> AbstractAsyncContextManager[None]:
         """Hold one of them, for a question that is not one of ours."""
-        return self._slots.hold(lambda: priority)
+        return self._slots.hold(Fixed(priority))
 
     def limit(self, connections: int) -> None:
         """Leave some of them to others from now on."""
@@ -177,8 +177,8 @@ class Fetcher:
         """Whether all of a file is fetched, whatever is read of it."""
         return self._mode is FetchMode.WHOLE or node.size is None or node.size <= self._whole_up_to
 
-    def start(self, node: Node, priority: Priority) -> Fill:
-        """Begin to fetch a file, or raise the priority of its fill."""
+    def start(self, node: Node, priority: Priority, path: str | None = None) -> Fill:
+        """Begin to fetch a file, or raise the priority of its fill; ``path``: its own, where it is known."""
         fill = self._fills.get(node.id)
         if fill is not None:
             fill.raise_priority(priority)
@@ -186,7 +186,7 @@ class Fetcher:
         self._without_room.discard(node.id)
         fill = self._fills[node.id] = Fill(
             node,
-            self._namespace.path(node),
+            self._namespace.path(node) if path is None else path,
             objects=self._objects,
             remote=self._remote,
             slots=self._slots,
@@ -214,9 +214,12 @@ class Fetcher:
         if not await self.complete(node):
             await self.missing(node, priority)
 
-    async def missing(self, node: Node, priority: Priority) -> Fill:
-        """`whole`, for a file that is not known to be complete; returns its fill, which has ended."""
-        fill = self.start(node, priority)
+    async def missing(self, node: Node, priority: Priority, path: str | None = None) -> Fill:
+        """`whole`, for a file that is not known to be complete; returns its fill, which has ended.
+
+        ``path`` as for `start`.
+        """
+        fill = self.start(node, priority, path)
         await fill.whole(priority)
         return fill
 

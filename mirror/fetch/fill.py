@@ -31,7 +31,7 @@ from mirror.errors import (
 )
 from mirror.fetch import storing
 from mirror.fetch.appetite import Appetite
-from mirror.fetch.life import ENDED, FillState, LapsedError, NotContinued, TurnError, Waiter
+from mirror.fetch.life import ENDED, FillState, LapsedError, NotContinued, TurnError, Waiters
 from mirror.fetch.pace import Pace
 from mirror.fetch.part import Chunk, Hedges, PartUnderWay, rests
 from mirror.fetch.plan import Range, next_part, shared
@@ -99,7 +99,6 @@ class Fill:
         self._objects = objects
         self._remote = remote
         self._slots = slots
-        self._priority = priority
         self._completed = completed
         self._outdated = outdated
         self._discarded = discarded
@@ -114,7 +113,7 @@ class Fill:
         self._pace = pace
         self._appetite = Appetite(mode)
         self._parts: list[PartUnderWay] = []
-        self._waiters: list[Waiter] = []
+        self._waiters = Waiters(priority, slots)
         self._cursor = 0
         self._writing = trio.Lock()
         self._kick = trio.Event()  # something the planner should look at happened
@@ -124,7 +123,7 @@ class Fill:
     @property
     def priority(self) -> Priority:
         """The most urgent reason for this fill."""
-        return min((waiter.priority for waiter in self._waiters), default=self._priority)
+        return self._waiters.priority
 
     @property
     def validator(self) -> str | None:
@@ -135,9 +134,7 @@ class Fill:
         """Somebody more urgent wants it, without waiting here."""
         if priority is not Priority.DEMAND:
             self.want_all()
-        if priority < self._priority:
-            self._priority = priority
-            self._slots.reconsider()
+        self._waiters.raise_priority(priority)
 
     def want_all(self) -> None:
         """Somebody wants the whole file."""
@@ -165,7 +162,7 @@ class Fill:
         self._appetite.read(start, stop)
         # Once more when it was begun anew between this reader's being woken and its turn.
         while self.state is not FillState.COMPLETE and not self._present.covers(start, stop):
-            await self._wait(Waiter((start, stop), Priority.DEMAND))
+            await self._wait((start, stop), Priority.DEMAND)
         self.served = True
 
     def look_again(self) -> None:
@@ -176,28 +173,23 @@ class Fill:
     async def whole(self, priority: Priority) -> None:
         """Wait until the object is complete. Raises as `wait` does."""
         self.want_all()
-        await self._wait(Waiter(None, priority))
+        await self._wait(None, priority)
 
-    async def _wait(self, waiter: Waiter) -> None:
+    async def _wait(self, wanted: Range | None, priority: Priority) -> None:
         if self.state is FillState.COMPLETE:
             return
         if self.error is None:
-            self._waiters.append(waiter)
-            self._slots.reconsider()
+            waiter = self._waiters.begins(wanted, priority)
             self._kick.set()
             try:
                 await waiter.woken.wait()
             finally:
-                self._waiters.remove(waiter)
+                self._waiters.ends(waiter)
         if self.error is not None:
             raise self.error
 
     def _wake(self) -> None:
-        """Let those go on whose bytes are there, or all when the fill has ended."""
-        ended = self.state in ENDED
-        for waiter in self._waiters:
-            if ended or (waiter.range is not None and self._present.covers(*waiter.range)):
-                waiter.woken.set()
+        self._waiters.wake(self._present, ended=self.state in ENDED)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -328,7 +320,7 @@ class Fill:
         attempts = Attempts(self._schedule)
         while self._size:
             try:
-                async with self._slots.hold(lambda: self.priority):
+                async with self._slots.hold(self._waiters):
                     attempts.asks()
                     asked_at = trio.current_time()
                     async with self._remote.open_part(self._path, validator=self._validator) as body:
@@ -385,7 +377,8 @@ class Fill:
         self._say_why(filler)  # somebody may have opened it since
 
     def _say_why(self, filler: Filler) -> None:
-        filler.arrives(opened=self._priority is Priority.DEMAND, wanted=self._priority is Priority.WARM)
+        why = self._waiters.begun_for
+        filler.arrives(opened=why is Priority.DEMAND, wanted=why is Priority.WARM)
 
     def _missing(self) -> list[Range]:
         if self._size is None:
@@ -398,7 +391,7 @@ class Fill:
         if under_way and not self._ranged:
             return None  # the first answer, or the only one there is, decides
         pace = self._pace
-        demands = [waiter.range for waiter in self._waiters if waiter.range is not None]
+        demands = self._waiters.demands()
         if len(under_way) >= pace.parts + (URGENT_PARTS if demands else 0):
             return None
         if not self._appetite.whole and self._size is not None:
@@ -429,7 +422,7 @@ class Fill:
             with part.scope:
                 while part.at < part.stop:
                     try:
-                        async with self._slots.hold(lambda: self.priority):
+                        async with self._slots.hold(self._waiters):
                             part.attempts.asks()
                             await self._request(part)
                     except Transient as exc:

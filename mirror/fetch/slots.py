@@ -8,9 +8,9 @@ moves to the front.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from enum import IntEnum
+from types import TracebackType
+from typing import Protocol
 
 import trio
 
@@ -26,6 +26,30 @@ class Priority(IntEnum):
     """Somebody will want it some day."""
 
 
+class Asks(Protocol):
+    """Whoever wants a slot."""
+
+    priority: Priority
+    """It may change while it is waited for: see `Slots.reconsider`."""
+
+
+class Fixed:
+    """Somebody whose priority does not change."""
+
+    __slots__ = ("priority",)
+
+    def __init__(self, priority: Priority) -> None:
+        self.priority = priority
+
+
+class _Waiter:
+    __slots__ = ("asks", "came")
+
+    def __init__(self, asks: Asks) -> None:
+        self.asks = asks
+        self.came = trio.Event()
+
+
 class Slots:
     """A limit on requests under way, with priorities."""
 
@@ -34,34 +58,38 @@ class Slots:
         self.total = total
         self._free = total
         self._reserved = reserved
-        self._queue: list[tuple[Callable[[], Priority], trio.Event]] = []
+        self._queue: list[_Waiter] = []
 
     @property
     def held(self) -> int:
         """Requests under way."""
         return self.total - self._free
 
-    @asynccontextmanager
-    async def hold(self, priority: Callable[[], Priority]) -> AsyncIterator[None]:
-        """Hold one slot; waits while none is to be had for the priority asked for each time."""
-        if self._allowed(priority()) and not self._queue:
+    def hold(self, asks: Asks) -> Held:
+        """Hold one slot in a context; waits while none is to be had for the priority it has each time."""
+        return Held(self, asks)
+
+    async def take(self, asks: Asks) -> None:
+        """What `hold` begins with."""
+        if self._allowed(asks.priority) and not self._queue:
             self._free -= 1
-        else:
-            waiter = (priority, trio.Event())
-            self._queue.append(waiter)
-            self._hand_out()
-            try:
-                await waiter[1].wait()
-            except trio.Cancelled:
-                if waiter in self._queue:
-                    self._queue.remove(waiter)
-                else:  # the slot came in the same moment as the cancellation: pass it on
-                    self._give_back()
-                raise
+            return
+        waiter = _Waiter(asks)
+        self._queue.append(waiter)
+        self._hand_out()
         try:
-            yield
-        finally:
-            self._give_back()
+            await waiter.came.wait()
+        except trio.Cancelled:
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+            else:  # the slot came in the same moment as the cancellation: pass it on
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """What `hold` ends with."""
+        self._free += 1
+        self._hand_out()
 
     def resize(self, total: int) -> None:
         """Allow another number of requests from now on; those under way go on."""
@@ -77,15 +105,33 @@ class Slots:
     def _allowed(self, priority: Priority) -> bool:
         return self._free > (0 if priority is Priority.DEMAND else self._reserved)
 
-    def _give_back(self) -> None:
-        self._free += 1
-        self._hand_out()
-
     def _hand_out(self) -> None:
-        while self._queue:
-            best = min(self._queue, key=lambda waiter: waiter[0]())
-            if not self._allowed(best[0]()):
+        while self._free > 0 and self._queue:
+            best = min(self._queue, key=_priority)
+            if not self._allowed(best.asks.priority):
                 return
             self._queue.remove(best)
             self._free -= 1
-            best[1].set()
+            best.came.set()
+
+
+def _priority(waiter: _Waiter) -> Priority:
+    return waiter.asks.priority
+
+
+class Held:
+    """The context of `Slots.hold`: a class, for it is entered for every request."""
+
+    __slots__ = ("_asks", "_slots")
+
+    def __init__(self, slots: Slots, asks: Asks) -> None:
+        self._slots = slots
+        self._asks = asks
+
+    async def __aenter__(self) -> None:
+        await self._slots.take(self._asks)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._slots.give_back()

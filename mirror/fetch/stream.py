@@ -21,7 +21,7 @@ import trio
 
 from cache import Node, same_version
 from mirror.errors import MirrorError, OriginFailed, Transient, VersionChanged
-from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.slots import Fixed, Priority, Slots
 from mirror.fetch.window import Runs, Window
 from mirror.remotes.base import Part, Remote
 from mirror.retry import Attempts, Schedule
@@ -245,7 +245,7 @@ class Stream:
         while True:
             try:
                 await self._until(self._has_room)
-                async with self._slots.hold(lambda: Priority.DEMAND):
+                async with self._slots.hold(Fixed(Priority.DEMAND)):
                     attempts.asks()
                     await self._request(attempts)
             except Transient as exc:

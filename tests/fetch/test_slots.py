@@ -3,11 +3,11 @@
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.slots import Fixed, Priority, Slots
 
 
 async def holder(slots: Slots, priority: Priority, log: list[Priority], release: trio.Event) -> None:
-    async with slots.hold(lambda: priority):
+    async with slots.hold(Fixed(priority)):
         log.append(priority)
         await release.wait()
 
@@ -42,11 +42,11 @@ async def test_some_slots_are_kept_for_blocked_readers() -> None:
 
 async def test_a_raised_priority_moves_a_waiting_request_to_the_front() -> None:
     slots = Slots(total=2, reserved=1)
-    wish = [Priority.WARM]
+    wish = Fixed(Priority.WARM)
     held = trio.Event()
 
     async def changing() -> None:
-        async with slots.hold(lambda: wish[0]):
+        async with slots.hold(wish):
             held.set()
 
     async with trio.open_nursery() as nursery:
@@ -56,7 +56,7 @@ async def test_a_raised_priority_moves_a_waiting_request_to_the_front() -> None:
         nursery.start_soon(changing)
         await wait_all_tasks_blocked()
         assert not held.is_set()
-        wish[0] = Priority.DEMAND
+        wish.priority = Priority.DEMAND
         slots.reconsider()
         await held.wait()
         release.set()
@@ -74,5 +74,5 @@ async def test_a_cancelled_wait_leaves_the_slots_whole() -> None:
             cancelled.cancel_scope.cancel()
         release.set()
     with trio.fail_after(1):
-        async with slots.hold(lambda: Priority.DEMAND):
+        async with slots.hold(Fixed(Priority.DEMAND)):
             pass

@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from cache import Kind, Node
-from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.slots import Fixed, Priority, Slots
 from mirror.fetch.stream import IDLE, File, Stream
 from mirror.retry import Schedule
 from tests.support.data import KiB, MiB, noise
@@ -63,7 +63,7 @@ async def test_the_time_until_a_request_may_be_made_is_none_that_the_origin_lost
     async with trio.open_nursery() as nursery:
 
         async def others() -> None:
-            async with slots.hold(lambda: Priority.DEMAND):
+            async with slots.hold(Fixed(Priority.DEMAND)):
                 await trio.sleep(2 * SCHEDULE.deadline)
 
         nursery.start_soon(others)

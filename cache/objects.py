@@ -168,13 +168,10 @@ class Objects:
         """Digests that are known of all bytes of a version that is complete and safe on disk."""
         return [Digest.parse(text) for text in rows.digests(self._reader, node.id)]
 
-    def known_complete(self, node: Node) -> bool:
-        """Whether this process or the index says so; others may just have completed it as well."""
+    def sealing(self, node: Node) -> bool:
+        """Whether this process has completed an object that the index does not know as complete yet."""
         held = self._held.get(node.key)
-        if held is not None and held.state is HeldState.COMPLETE:
-            return True
-        row = rows.get(self._reader, node.id)
-        return row is not None and row.sealed
+        return held is not None and held.state is HeldState.COMPLETE
 
     def complete_of(self, nodes: Sequence[int]) -> set[int]:
         """Ids of those of many nodes of which the index says that they are complete and safe on disk."""

@@ -104,7 +104,7 @@ class Fetcher:
         self._delivery = delivery
         self._on_discard = discarded
         self._ahead = ReadAhead(namespace.children)
-        self._window: deque[Node] = deque(maxlen=LONGEST_QUEUE)
+        self._window: deque[tuple[str, Node]] = deque(maxlen=LONGEST_QUEUE)
         self.bypass = Bypass(nursery, remote, self._slots, schedule, namespace.path)
         self._without_room: set[int] = set()
         """Nodes whose fills found the cache full: reads try it again after the next open only."""
@@ -290,18 +290,21 @@ class Fetcher:
         """Note that a reader opened a file: what it will open next may be fetched ahead."""
         window = self._ahead.opened(node)
         if window:
-            self._window.extend(window)
+            # Each of them is fetched in its turn: what can be asked once for all of them is asked here.
+            complete = self._objects.complete_of([neighbour.id for neighbour in window])
+            folder = self._namespace.path(node).removesuffix(node.name)
+            self._window.extend((folder + each.name, each) for each in window if each.id not in complete)
             self._fetch_ahead()
 
     def _fetch_ahead(self) -> None:
         """Keep a few neighbours on their way; the others wait here, where they cost nothing."""
         most = self.pace.ahead(self._spare)
         while self._window and len(self._fills) < most:
-            neighbour = self._window.popleft()
-            # One that another process is sealing is found complete by its fill.
-            if neighbour.id not in self._fills and not self._objects.known_complete(neighbour):
+            path, neighbour = self._window.popleft()
+            # One that others have completed meanwhile is found complete by its fill.
+            if neighbour.id not in self._fills and not self._objects.sealing(neighbour):
                 self.counters.fetched_ahead += 1
-                self.start(neighbour, Priority.AHEAD)
+                self.start(neighbour, Priority.AHEAD, path)
 
     def close(self) -> None:
         """Close the objects kept open for readers."""

@@ -22,7 +22,7 @@ import trio
 
 from mirror.http import heads
 from mirror.http.addresses import is_public
-from mirror.http.light import LightResponse
+from mirror.http.light import LightResponse, Raw
 from mirror.http.throttle import PROCESS
 from mirror.http.tls import Tls
 from mirror.http.wire import wire
@@ -65,7 +65,7 @@ class Asked(NamedTuple):
     method: str
     target: bytes
     """Quoted path and query."""
-    headers: heads.Raw
+    headers: Raw
     seconds: float
     """Time-out of each wait."""
     body: bytes = b""

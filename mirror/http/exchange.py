@@ -52,6 +52,10 @@ class Answer:
     redirects: Sequence[httpx.Headers] = ()
     """What our own origin said in its redirects on the way, the first one first."""
 
+    async def aclose(self) -> None:
+        """Give the connection back, or close it where the body was not read to its end."""
+        await self.head.aclose()
+
 
 class Client:
     """Connections to any origin, shared by the exchangers of one remote."""
@@ -137,6 +141,14 @@ class Exchanger:
     async def send(
         self, method: str, path: str, headers: Headers, body: bytes = b""
     ) -> AsyncIterator[Answer]:
+        """`ask`, and close the answer at the end of the context."""
+        answer = await self.ask(method, path, headers, body)
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    async def ask(self, method: str, path: str, headers: Headers, body: bytes = b"") -> Answer:
         """Send one request, and the same to wherever it is redirected.
 
         Args:
@@ -145,9 +157,9 @@ class Exchanger:
             headers: beside those that every request has.
             body: what is sent.
 
-        Yields:
+        Returns:
             An answer of any status but a redirect that is followed, its body not read yet. Its
-            connection is free again at the end of the context.
+            connection is taken until it is closed.
 
         Raises:
             IsAFolder, NotAFolder: the server redirects to the same path with or without a slash.
@@ -178,6 +190,7 @@ class Exchanger:
             finally:
                 if first and not answered:
                     gate.left()
+            last = False
             try:
                 if response.status_code in REFUSALS:
                     gate.refused(response.status_code, response.headers.get("retry-after"), first=first)
@@ -187,15 +200,16 @@ class Exchanger:
                     renewed = True
                     continue
                 if not self._follow or response.status_code not in REDIRECTS:
-                    yield Answer(response, where, own, redirects)
-                    return
+                    last = True
+                    return Answer(response, where, own, redirects)
                 if own:
                     redirects.append(response.headers)
                 url = self._next_hop(response, where.url)
                 # Once a stranger has had a say, it has one in all that follows.
                 public = not self.client.private and (public or response.extensions.get(PUBLIC, False))
             finally:
-                await response.aclose()
+                if not last:
+                    await response.aclose()
             hops += 1
             if hops > MAX_HOPS:
                 raise OriginFailed(f"{where}: redirected more than {MAX_HOPS} times")

@@ -7,8 +7,8 @@ as an answer, what a part is. Where they differ (what a validator is, what an er
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import httpx
 
@@ -133,11 +133,16 @@ class Files:
                     raise await self._dialect.failure(answer, conditional=True)
             return self._entry(name, size, answer)
 
-    @asynccontextmanager
-    async def open_part(
+    def open_part(
         self, target: str, name: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
-    ) -> AsyncIterator[HttpPart]:
+    ) -> AbstractAsyncContextManager[HttpPart]:
         """Request bytes of the file at a target. See `mirror.remotes.base.Remote.open_part`."""
+        return _Opening(self, target, name, start, stop, validator)
+
+    async def ask(
+        self, target: str, name: str, start: int, stop: int | None, validator: str | None
+    ) -> tuple[HttpPart, Answer]:
+        """What `open_part` begins with; the answer is to be closed."""
         dialect = self._dialect
         ranged = start > 0 or stop is not None
         headers = [*dialect.question(ranged=ranged)]
@@ -147,29 +152,39 @@ class Files:
             headers.append((b"Range", answers.range_header(start, stop).encode("ascii")))
         if validator is not None:
             headers += dialect.condition(validator, ranged=ranged)
-        async with self._http.send("GET", target, headers) as answer:
-            response = answer.head
-            status = response.status_code
-            if status not in (200, 206) or (status == 206 and not ranged):
-                raise await dialect.failure(answer, conditional=ranged or validator is not None)
-            dialect.refuse_coded(response.headers, answer.where)
-            if validator is not None:
-                dialect.check_version(dialect.headers(answer), validator, answer.where)
-            if ranged and dialect.is_part(response):
-                span = answers.partial(response.headers, start, stop, answer.where)
-                ranges = True
-            else:
-                span = answers.whole(response.headers)
-                ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
-            yield HttpPart(
-                response,
-                span,
-                self._entry(name, span.size, answer),
-                ranges=ranges,
-                digest=dialect.digest(status, dialect.headers(answer), answer.where),
-                where=answer.where,
-                deadline=self._http.deadline,
-            )
+        answer = await self._http.ask("GET", target, headers)
+        try:
+            return await self._part(answer, name, start, stop, validator), answer
+        except BaseException:
+            await answer.aclose()
+            raise
+
+    async def _part(
+        self, answer: Answer, name: str, start: int, stop: int | None, validator: str | None
+    ) -> HttpPart:
+        dialect, response, where = self._dialect, answer.head, answer.where
+        ranged = start > 0 or stop is not None
+        status = response.status_code
+        if status not in (200, 206) or (status == 206 and not ranged):
+            raise await dialect.failure(answer, conditional=ranged or validator is not None)
+        dialect.refuse_coded(response.headers, where)
+        if validator is not None:
+            dialect.check_version(dialect.headers(answer), validator, where)
+        if ranged and dialect.is_part(response):
+            span = answers.partial(response.headers, start, stop, where)
+            ranges = True
+        else:
+            span = answers.whole(response.headers)
+            ranges = not ranged and response.headers.get("accept-ranges", "").strip().lower() == "bytes"
+        return HttpPart(
+            response,
+            span,
+            self._entry(name, span.size, answer),
+            ranges=ranges,
+            digest=dialect.digest(status, dialect.headers(answer), where),
+            where=where,
+            deadline=self._http.deadline,
+        )
 
     def _entry(self, name: str, size: int | None, answer: Answer) -> Entry:
         headers = self._dialect.headers(answer)
@@ -180,3 +195,24 @@ class Files:
             self._dialect.modified(headers),
             validator=self._dialect.validator(headers),
         )
+
+
+class _Opening(AbstractAsyncContextManager[HttpPart]):
+    """The context of `Files.open_part`: a class, for it is entered for every file."""
+
+    def __init__(
+        self, files: Files, target: str, name: str, start: int, stop: int | None, validator: str | None
+    ) -> None:
+        self._files = files
+        self._asked = (target, name, start, stop, validator)
+        self._answer: Answer | None = None
+
+    async def __aenter__(self) -> HttpPart:
+        part, self._answer = await self._files.ask(*self._asked)
+        return part
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._answer is not None:
+            await self._answer.aclose()

@@ -13,10 +13,7 @@ from typing import NamedTuple
 
 import httpx
 
-from mirror.http.light import LightHeaders
-
-Raw = list[tuple[bytes, bytes]]
-"""Header names and values as they are on the wire."""
+from mirror.http.light import LightHeaders, Raw, pairs
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # No two parts of this pattern can match the same byte, so it takes linear time on any input.
@@ -61,21 +58,19 @@ def usual(data: bytes | memoryview) -> UsualHead | None:
     found = _HEAD.match(data)
     if found is None:
         return None
-    raw: Raw = []
+    lines = found[2].decode("latin-1")
     values: dict[str, str] = {}
-    for line in found[2].split(b"\r\n")[:-1]:
-        name, _, value = line.partition(b":")
-        value = value.strip(b" \t")
-        raw.append((name, value))
-        key = name.decode("ascii").lower()
-        text = value.decode("latin-1")
-        values[key] = f"{values[key]}, {text}" if key in values else text
+    for line in lines.split("\r\n"):
+        name, _, value = line.partition(":")
+        key, value = name.lower(), value.strip(" \t")
+        values[key] = f"{values[key]}, {value}" if key in values else value
+    del values[""]  # what is behind the last line's end
     stated = values.get("content-length")
     if stated is None or "transfer-encoding" in values or not _LENGTH.fullmatch(stated):
         return None
     status = int(found[1])
     if status in (204, 304):
         return None
-    headers = LightHeaders(raw, values) if found[2].isascii() else httpx.Headers(raw)
+    headers = LightHeaders(lines, values) if lines.isascii() else httpx.Headers(pairs(lines, "latin-1"))
     keeps_alive = "close" not in values.get("connection", "").lower()
     return UsualHead(status, headers, int(stated), keeps_alive, found.end())

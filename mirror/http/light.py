@@ -15,23 +15,29 @@ Raw = list[tuple[bytes, bytes]]
 """Header names and values as they are on the wire."""
 
 
+def pairs(lines: str, encoding: str) -> Raw:
+    """Names and values of header lines, each of which ends with a line break."""
+    split = (line.partition(":") for line in lines.split("\r\n")[:-1])
+    return [(name.encode(encoding), value.strip(" \t").encode(encoding)) for name, _, value in split]
+
+
 class LightHeaders(httpx.Headers):
     """Headers that are all ASCII; what is asked for by name costs a look into a dictionary."""
 
-    def __init__(self, raw: Raw, values: dict[str, str]) -> None:
-        """``values`` are those of ``raw`` by their names in lower case, joined where one comes twice."""
-        self._raw = raw
+    def __init__(self, lines: str, values: dict[str, str]) -> None:
+        """``values`` are those of ``lines`` by their names in lower case, joined where one comes twice."""
+        self._lines = lines
         self._values = values
         self._encoding = "ascii"
 
     @property
     def _list(self) -> list[tuple[bytes, bytes, bytes]]:  # type: ignore[override]  # what httpx keeps
-        return [(name, name.lower(), value) for name, value in self._raw]
+        return [(name, name.lower(), value) for name, value in self.raw]
 
     @property
     def raw(self) -> Raw:
         """As they came."""
-        return self._raw
+        return pairs(self._lines, "ascii")
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a name, in any case."""

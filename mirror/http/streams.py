@@ -22,7 +22,7 @@ import trio
 
 from mirror.http.addresses import is_public
 from mirror.http.connection import PUBLIC, Asked, NotSentError, Origin, PrivateAddressError
-from mirror.http.heads import Raw
+from mirror.http.light import Raw
 
 WINDOW = 1024 * 1024
 """Bytes of one body that may have come and are not read yet."""

@@ -8,7 +8,7 @@ a folder with this one entry.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from posixpath import basename
@@ -135,15 +135,23 @@ class HttpRemote:
 
     async def stat(self, path: str) -> Entry:
         """Ask for one file's size, mtime and validator. See `mirror.remotes.base.Remote.stat`."""
-        return await self._files.stat(await self._file_target(path), basename(path))
+        return await self._files.stat(self._target(await self._known_shape(), path), basename(path))
+
+    def open_part(
+        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+    ) -> AbstractAsyncContextManager[HttpPart]:
+        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
+        if self._shape is None:
+            return self._find_and_open(path, start, stop, validator)
+        target = self._target(self._shape, path)
+        return self._files.open_part(target, basename(path), start, stop, validator=validator)
 
     @asynccontextmanager
-    async def open_part(
-        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+    async def _find_and_open(
+        self, path: str, start: int, stop: int | None, validator: str | None
     ) -> AsyncIterator[HttpPart]:
-        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
-        target = await self._file_target(path)
-        async with self._files.open_part(target, basename(path), start, stop, validator=validator) as part:
+        await self._known_shape()
+        async with self.open_part(path, start, stop, validator=validator) as part:
             yield part
 
     def address(self, path: str) -> str | None:
@@ -167,8 +175,7 @@ class HttpRemote:
                 self._shape = _Folder(self._path)
         return self._shape
 
-    async def _file_target(self, path: str) -> str:
-        shape = self._shape or await self._known_shape()
+    def _target(self, shape: _Folder | _File, path: str) -> str:
         if not path:
             raise IsAFolder(f"{self._canonical} is a folder")
         if isinstance(shape, _Folder):

@@ -173,8 +173,8 @@ class Objects:
         held = self._held.get(node.key)
         return held is not None and held.state is HeldState.COMPLETE
 
-    def complete_of(self, nodes: Sequence[int]) -> set[int]:
-        """Ids of those of many nodes of which the index says that they are complete and safe on disk."""
+    def complete_of(self, nodes: Sequence[int]) -> dict[int, int]:
+        """Those of many nodes of which the index says that they are complete and safe on disk: id → bytes."""
         return rows.sealed_of(self._reader, nodes)
 
     def open_complete(self, node: Node) -> int | None:

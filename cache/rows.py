@@ -109,10 +109,13 @@ def get(reader: Reader, node: int) -> ObjectRow | None:
     return None if row is None else ObjectRow(*row)
 
 
-def sealed_of(reader: Reader, nodes: Sequence[int]) -> set[int]:
-    """Which of so many nodes have a sealed object: one question for all of them."""
-    sql = "SELECT node FROM objects WHERE node IN (SELECT value FROM json_each(?)) AND sealed_at IS NOT NULL"
-    return {row[0] for row in reader.all(sql, json.dumps(nodes))} if nodes else set()
+def sealed_of(reader: Reader, nodes: Sequence[int]) -> dict[int, int]:
+    """Which of so many nodes have a sealed object, and its size: one question for all of them."""
+    sql = """
+        SELECT node, size FROM objects
+        WHERE node IN (SELECT value FROM json_each(?)) AND sealed_at IS NOT NULL
+    """
+    return dict(reader.all(sql, json.dumps(nodes))) if nodes else {}
 
 
 def digests(reader: Reader, node: int) -> list[str]:

@@ -23,6 +23,12 @@ from mirror.selection import File
 
 NEIGHBOURS = 16
 """Files of one stretch at most."""
+LARGE = 1024 * 1024
+"""Bytes from which on a file is a stretch of its own."""
+_SINGLE = 1 << 61
+"""From here on a turn's number stands for one file."""
+_NOBODYS = -1
+"""The number of what is fetched without a turn."""
 HELP_AFTER = 0.25
 """Seconds without any of what others have becoming complete after which they are helped."""
 
@@ -72,38 +78,40 @@ class Shares:
         """Whether anything that was taken is still to be fetched."""
         return any(stretch.left for stretch in self._mine)
 
-    def missing(self, files: Sequence[File]) -> list[File]:
-        """Those that the index does not have."""
-        complete = self._objects.complete_of([node.id for _, node in files])
-        return [file for file in files if file[1].id not in complete]
+    def look(self, files: Sequence[File]) -> tuple[list[tuple[File, int]], list[File]]:
+        """Those that the index has, with their sizes, and those that are missing."""
+        sizes = self._objects.complete_of([node.id for _, node in files])
+        complete = [(file, sizes[file[1].id]) for file in files if file[1].id in sizes]
+        return complete, [file for file in files if file[1].id not in sizes]
 
-    def take(self, files: Sequence[File]) -> Iterator[Stretch]:
+    def take(self, missing: Sequence[File]) -> Iterator[Stretch]:
         """Of files in the order of their folder: what is this process's to fetch; the rest is put off."""
-        for number, neighbours in groupby(files, lambda file: file[1].entry // NEIGHBOURS):
+        for number, neighbours in groupby(missing, _number):
             stretch = Stretch(number, [*neighbours])
             if self._take(stretch):
                 yield stretch
             else:
                 self._put(stretch)
 
-    def take_again(self) -> tuple[list[File], list[Stretch]]:
-        """Look again at what was put off: what is complete now, and what is ours to fetch after all."""
-        stretches, self._put_off = self._put_off, []
-        missing = {node.id for _, node in self.missing([file for each in stretches for file in each.files])}
-        complete: list[File] = []
-        taken: list[Stretch] = []
-        for stretch in stretches:
-            complete += [file for file in stretch.files if file[1].id not in missing]
-            left = Stretch(stretch.number, [file for file in stretch.files if file[1].id in missing])
-            if not left.files:
-                continue
-            if self._take(left):
-                taken.append(left)
-            else:
-                self._put_off.append(left)
-        if complete or taken:
+    def settle(self) -> list[tuple[File, int]]:
+        """Those of what was put off that are complete now, with their sizes."""
+        complete, _ = self.look([file for stretch in self._put_off for file in stretch.files])
+        if complete:
+            ids = {node.id for (_, node), _ in complete}
+            left = ([file for file in each.files if file[1].id not in ids] for each in self._put_off)
+            self._put_off = [
+                Stretch(each.number, files) for each, files in zip(self._put_off, left, strict=True) if files
+            ]
             self._came_at = trio.current_time()
-        return complete, taken
+        return complete
+
+    def take_again(self) -> list[Stretch]:
+        """What was put off and is ours to fetch after all, for whoever had it has ended or failed."""
+        taken = [stretch for stretch in self._put_off if self._take(stretch)]
+        if taken:
+            self._put_off = [stretch for stretch in self._put_off if stretch not in taken]
+            self._came_at = trio.current_time()
+        return taken
 
     def to_help_with(self) -> Stretch | None:
         """One file that others have and have not begun with, when they take long; None: there is none.
@@ -112,14 +120,16 @@ class Shares:
         """
         if trio.current_time() - self._came_at < HELP_AFTER:
             return None
-        for stretch in random.sample(self._put_off, len(self._put_off)):
-            (file,) = random.sample(stretch.files, 1)
+        candidates = [(stretch, file) for stretch in self._put_off for file in stretch.files]
+        random.shuffle(candidates)
+        for stretch, file in candidates:
+            # Few of them are: as many as others have jobs.
             if not self._objects.filled_by_another(file[1]):
                 stretch.files = [other for other in stretch.files if other is not file]
                 if not stretch.files:
                     self._put_off.remove(stretch)
                 # The turn is another's.
-                return Stretch(-1, [file])
+                return Stretch(_NOBODYS, [file])
         return None
 
     def give_back(self) -> None:
@@ -127,7 +137,7 @@ class Shares:
         fetched = [stretch for stretch in self._mine if not stretch.left]
         complete = self._objects.complete_of([id_ for stretch in fetched for id_ in stretch.missing])
         for stretch in fetched:
-            if stretch.missing <= complete:
+            if stretch.missing <= complete.keys():
                 self._mine.remove(stretch)
                 self._end(stretch)
 
@@ -155,3 +165,8 @@ class Shares:
         if not self._put_off:
             self._came_at = trio.current_time()
         self._put_off.append(stretch)
+
+
+def _number(file: File) -> int:
+    node = file[1]
+    return node.entry // NEIGHBOURS if (node.size or 0) < LARGE else _SINGLE + node.entry

@@ -171,8 +171,15 @@ def helping(
 
     keep_steps_short()
     crew = size_of_crew(processes, jobs, traffic)
-    share = Traffic(helpers_share(traffic.connections, crew))
-    job = Job(source, read_patterns(patterns), cache, time.time(), deadline, share)
+    job = Job(
+        source,
+        read_patterns(patterns),
+        cache,
+        time.time(),
+        deadline,
+        helpers_share(jobs, crew),
+        Traffic(helpers_share(traffic.connections, crew)),
+    )
     with forked(crew - 1, partial(help_out, job)) as helpers:
         yield helpers
 

@@ -1,4 +1,4 @@
-"""A helper, as the process sees it that calls it. See `mirror.crew.hands.Hands`."""
+"""The helpers of a run, as the process sees them that calls them."""
 
 from __future__ import annotations
 
@@ -8,111 +8,65 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 
 import trio
 
-from cache import Node
-from mirror.crew.messages import BYTES, FRESH, MOST, Message, error, packed, unpacked
-from mirror.namespace import Namespace
+from mirror.background import together
+from mirror.crew.messages import CALL, END, MOST, Message, unpacked
 
 log = logging.getLogger(__name__)
 
-CALL = b"!"
-"""What wakes a helper."""
 END_SECONDS = 30.0
 """How long a helper may take for its end: it puts away what is under way."""
 
 
-class HelperGone(Exception):
-    """The helper ended, or was ended, before it answered."""
-
-
 class Helper:
-    """One helper. Its files are fetched by others when it is gone."""
+    """One helper."""
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid = pid
+        self.fetched = 0
+        """Files that it has fetched."""
         self.came = 0
         """Bytes that it has fetched over the network."""
         self.under_way = 0
         """Those of them that are of files which are not complete yet."""
         self._connection = connection
-        self._caller: trio.socket.SocketType | None = None
-        self._namespace: Namespace | None = None
-        self._waiting: dict[int, _Answer] = {}
-        self.safe = False
-        """It has said that all that it fetched is safe on disk."""
-        self._called = trio.Event()
+        self._ended = False
         self._gone = trio.Event()
 
-    async def serve(self, namespace: Namespace) -> None:
-        """Wake it, and hear what it says until it ends. ``namespace``: in which to find nodes."""
-        self._namespace = namespace
+    def call(self) -> None:
+        """To be called in trio, before the others."""
         self._caller = trio.socket.from_stdlib_socket(self._connection)
+
+    async def serve(self) -> None:
+        """Wake it, and hear what it says until it ends."""
         try:
             await self._caller.send(CALL)
-            self._called.set()
             while packet := await self._caller.recv(MOST):
                 self._hear(unpacked(packet))
         except OSError:
             pass  # it was killed: as if it had said no more
-        finally:
-            self._gone.set()
-            self._called.set()
-            for answer in self._waiting.values():
-                answer.came.set()
+        if not self._ended:
+            log.warning("a process that helped has ended: the others go on without it")
+        self._gone.set()
 
     def _hear(self, message: Message) -> None:
-        if "node" in message:
-            answer = self._waiting.get(message["node"])
-            if answer is not None:
-                answer.message = message
-                answer.came.set()
-        elif "came" in message:
-            self.came, self.under_way = message["came"], message["under_way"]
-        elif "safe" in message:
-            self.safe = True
+        if "came" in message:
+            self.fetched, self.came = message["fetched"], message["came"]
+            self.under_way = message["under_way"]
+        elif "ended" in message:
+            self._ended = True
         else:
             log.log(message["level"], "%s", message["says"])
 
-    async def fresh(self, node: Node) -> Node:
-        """See `Hands`; raises `HelperGone` as well."""
-        message = await self._ask(node, FRESH)
-        assert self._namespace is not None
-        return self._namespace.node(message["now"])
-
-    async def fetch(self, path: str, node: Node) -> bool:
-        """See `Hands`; raises `HelperGone` as well."""
-        fetched: bool = (await self._ask(node, BYTES, path=path))["fetched"]
-        return fetched
-
-    async def _ask(self, node: Node, want: str, **more: str) -> Message:
-        answer = self._waiting[node.id] = _Answer()
-        try:
-            await self._tell({"node": node.id, "want": want, **more})
-            await answer.came.wait()
-        finally:
-            del self._waiting[node.id]
-        if answer.message is None:
-            raise HelperGone
-        if "failed" in answer.message:
-            raise error(answer.message)
-        return answer.message
-
     async def end(self) -> None:
-        """Say that there is no more to do, and wait until what it fetched is `safe`, or it is gone."""
-        with contextlib.suppress(HelperGone):
-            await self._tell({"end": True})
+        """Say that all is done, and wait until it has ended."""
+        with contextlib.suppress(OSError):
+            await self._caller.send(END)
+        with trio.move_on_after(END_SECONDS):
             await self._gone.wait()
-
-    async def _tell(self, message: Message) -> None:
-        await self._called.wait()
-        if self._caller is None or self._gone.is_set():
-            raise HelperGone
-        try:
-            await self._caller.send(packed(message))
-        except OSError as exc:
-            raise HelperGone from exc
 
     def bury(self) -> None:
         """Wait for its end, once it was left; kill it when that takes too long."""
@@ -129,9 +83,39 @@ class Helper:
         self._connection.close()
 
 
-class _Answer:
-    __slots__ = ("came", "message")
+class Crew:
+    """All helpers of one run, called or not."""
 
-    def __init__(self) -> None:
-        self.came = trio.Event()
-        self.message: Message | None = None
+    def __init__(self, helpers: Sequence[Helper], nursery: trio.Nursery) -> None:
+        """``nursery``: where they are heard."""
+        self._helpers = helpers
+        self._nursery = nursery
+        self._called: Sequence[Helper] = ()
+
+    def call(self) -> None:
+        """Wake all of them."""
+        self._called = self._helpers
+        for helper in self._called:
+            helper.call()
+            self._nursery.start_soon(helper.serve)
+
+    @property
+    def fetched(self) -> int:
+        """Files that they have fetched."""
+        return sum(helper.fetched for helper in self._called)
+
+    @property
+    def came(self) -> int:
+        """Bytes that they have fetched over the network."""
+        return sum(helper.came for helper in self._called)
+
+    @property
+    def under_way(self) -> int:
+        """Those of them that are of files which are not complete yet."""
+        return sum(helper.under_way for helper in self._called)
+
+    async def end(self) -> None:
+        """Have them end, and wait until they have."""
+        async with together() as nursery:
+            for helper in self._called:
+                nursery.start_soon(helper.end)

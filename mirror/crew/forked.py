@@ -15,7 +15,8 @@ from typing import NoReturn
 
 import trio
 
-from mirror.crew.called import CALL, Helper
+from mirror.crew.called import Helper
+from mirror.crew.messages import CALL
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a helper does: it opens source and cache for itself, and fetches what it is told."""
+"""What a helper does: a run of its own, over the source and the cache that it opens for itself."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import trio
 from cache import CacheError
 from cache.patterns import Patterns
 from mirror.background import background
-from mirror.crew.hands import Own
-from mirror.crew.messages import BYTES, LONGEST_WHY, MOST, Message, failure, packed, unpacked
+from mirror.budget import Budget
+from mirror.crew.messages import END, LONGEST, MOST, Message, packed
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError
+from mirror.fetching import Run
 from mirror.traffic import Traffic
+
+log = logging.getLogger(__name__)
 
 INTERVAL = 0.1
 """Seconds between two reports of what has come."""
@@ -29,79 +32,65 @@ class Job:
 
     source: str
     patterns: Patterns
-    """What the run wants: none of it is evicted for the rest of it."""
     cache: Path
     since: float
     """See `mirror.engine.How`."""
     deadline: float
+    jobs: int
+    """Files fetched at once by this helper."""
     traffic: Traffic
-    """The helper's share of it."""
+    """Its share of it."""
 
 
 async def help_out(job: Job, connection: socket.socket) -> None:
-    """Do what is said over ``connection`` until that ends; what came is safe on disk on return.
+    """Fetch what nobody else fetches, until nothing is left, or ``connection`` says that all is done.
 
-    When it is closed without a word, the process at the other end has gone: what is under way is left, and
+    When that is closed without a word, the process at the other end has gone: what is under way is left, and
     goes on there in the next run.
     """
-    with trio.socket.from_stdlib_socket(connection) as caller:
-        _log_to(connection)
+    caller = trio.socket.from_stdlib_socket(connection)  # closed with the process: its last words go there
+    _log_to(connection)
+    try:
         async with open_engine(
             job.source, job.cache, ttl=0.0, since=job.since, deadline=job.deadline, traffic=job.traffic
         ) as engine:
-            helper = _Helper(engine, caller)
-            async with (
-                engine.cache.pins.sparing(engine.namespace.root.id, job.patterns),
-                background() as nursery,
-            ):
-                nursery.start_soon(helper.report_now_and_then)
-                if await helper.serve():
-                    await engine.cache.objects.sync()
-                    await helper.report()
-                    await helper.tell({"safe": True})
+            budget = await Budget.of(engine.cache, engine.namespace.root.id)
+            await _work(engine, Run(engine, job.patterns, budget, job.jobs), caller)
+    except (MirrorError, CacheError) as exc:
+        # Whoever called meets the same, and says so.
+        log.info("a process that helped has ended: %s", exc)
+    await _tell(caller, {"ended": True})
 
 
-class _Helper:
-    def __init__(self, engine: Engine, caller: trio.socket.SocketType) -> None:
-        self._engine = engine
-        self._own = Own(engine)
-        self._caller = caller
+async def _work(engine: Engine, run: Run, caller: trio.socket.SocketType) -> None:
+    async def report() -> None:
+        fetcher = engine.fetcher
+        came = {"came": fetcher.bytes_fetched, "under_way": fetcher.bytes_under_way}
+        await _tell(caller, {"fetched": run.fetched} | came)
 
-    async def serve(self) -> bool:
-        """True: it was said that there is nothing more to do, and all is done."""
-        async with trio.open_nursery() as nursery:
-            while packet := await self._caller.recv(MOST):
-                asked = unpacked(packet)
-                if "end" in asked:
-                    return True
-                nursery.start_soon(self._answer, asked)
-            nursery.cancel_scope.cancel()
-        return False
-
-    async def _answer(self, asked: Message) -> None:
-        said: Message
-        try:
-            node = self._engine.namespace.node(asked["node"])
-            if asked["want"] == BYTES:
-                said = {"fetched": await self._own.fetch(asked["path"], node)}
-            else:
-                said = {"now": (await self._own.fresh(node)).id}
-        except (MirrorError, CacheError) as exc:
-            said = failure(exc)
-        await self.tell({"node": asked["node"]} | said)
-
-    async def report_now_and_then(self) -> None:
+    async def report_now_and_then() -> None:
         while True:
             await trio.sleep(INTERVAL)
-            await self.report()
+            await report()
 
-    async def report(self) -> None:
-        fetcher = self._engine.fetcher
-        await self.tell({"came": fetcher.bytes_fetched, "under_way": fetcher.bytes_under_way})
+    async def heed(scope: trio.CancelScope) -> None:
+        """Stop when it is said, or when nobody is there any more."""
+        with suppress(OSError):
+            while (await caller.recv(MOST)) not in (END, b""):
+                pass
+        scope.cancel()
 
-    async def tell(self, message: Message) -> None:
-        with suppress(OSError):  # nobody is there any more: reading says so as well
-            await self._caller.send(packed(message))
+    async with background() as nursery:
+        nursery.start_soon(report_now_and_then)
+        with trio.CancelScope() as scope:
+            nursery.start_soon(heed, scope)
+            await run.everything()
+        await report()
+
+
+async def _tell(caller: trio.socket.SocketType, message: Message) -> None:
+    with suppress(OSError):  # nobody is there any more: reading says so as well
+        await caller.send(packed(message))
 
 
 class _ToCaller(logging.Handler):
@@ -113,7 +102,7 @@ class _ToCaller(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never waits: a line for which there is no room is lost."""
-        message = {"level": record.levelno, "says": record.getMessage()[:LONGEST_WHY]}
+        message = {"level": record.levelno, "says": record.getMessage()[:LONGEST]}
         with suppress(OSError):
             self._connection.send(packed(message), socket.MSG_DONTWAIT)
 

@@ -1,4 +1,4 @@
-"""How many processes share a run, and what of its connections each has."""
+"""How many processes share a run, and what of its jobs and connections each has."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def size_of_crew(processes: int | None, jobs: int, traffic: Traffic) -> int:
     return max(1, min(wanted, jobs, traffic.connections // 2))
 
 
-def helpers_share(connections: int, processes: int) -> int:
-    """How many of the connections of a run each helper has."""
-    return connections // processes
+def helpers_share(total: int, processes: int) -> int:
+    """How many of the jobs or connections of a run each helper has."""
+    return total // processes
 
 
 def left_for_caller(connections: int, helpers: int) -> int:

@@ -89,10 +89,8 @@ class Fill:
         self.fetched = 0
         """Bytes that came over the network."""
         self.hedges = Hedges()
-        self.followed = False
-        """Another process was seen to fill it."""
         self.found = False
-        """It was complete when this began."""
+        """It was complete already, or another process has completed it."""
         self.served = False
         """Readers were told that bytes are there before all were."""
         self._path = path
@@ -279,13 +277,12 @@ class Fill:
                 return True
             state = await self._objects.patiently(self._objects.state, self.node)
             if state.complete:
-                self.found = not self.followed
+                self.found = True
                 fd = await self._objects.patiently(self._objects.open_complete, self.node)
                 if fd is not None:
                     await self._finish(fd)
                     return False
             self._present = state.extents
-            self.followed = True
             self._enter(FillState.FOLLOWING)
             await trio.sleep(pause)
             pause = min(2 * pause, FOLLOW_INTERVAL)

@@ -8,36 +8,16 @@ import threading
 
 import pytest
 
-from cache import CacheError
-from cache.errors import CacheFull
-from mirror import errors
 from mirror.crew import forked, helpers_share, left_for_caller, size_of_crew
-from mirror.crew.messages import LONGEST_WHY, MOST, error, failure, packed, unpacked
-from mirror.fetch.life import NotContinued
-from mirror.remotes.s3.errors import StaleCredentials
+from mirror.crew.messages import LONGEST, MOST, packed, unpacked
 from mirror.traffic import Traffic
 
-KINDS = [
-    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MirrorError)
-]
 
-
-@pytest.mark.parametrize("kind", [*KINDS, CacheError, CacheFull], ids=lambda kind: kind.__name__)
-def test_an_error_is_the_same_at_the_other_end(kind: type[errors.MirrorError | CacheError]) -> None:
-    heard = error(unpacked(packed(failure(kind("näher \0 \U0001f600 am Ende")))))
-    assert type(heard) is kind
-    assert str(heard) == "näher \0 \U0001f600 am Ende"
-
-
-def test_an_error_of_one_module_alone_is_of_the_nearest_kind_that_all_know() -> None:
-    """Of credentials that are refused it is not to be said that the origin does not answer."""
-    assert type(error(failure(StaleCredentials("x")))) is errors.AccessDenied
-    assert type(error(failure(NotContinued("x")))) is errors.VersionChanged
-
-
-def test_any_reason_fits_into_a_packet() -> None:
-    assert len(packed({"node": 2**63} | failure(errors.NotFound("\ud800" * 100_000)))) < MOST
-    assert len(str(error(failure(errors.NotFound("x" * 100_000))))) == LONGEST_WHY
+def test_any_line_fits_into_a_packet() -> None:
+    assert len(packed({"level": 2**31, "says": "\ud800" * LONGEST})) < MOST
+    assert unpacked(packed({"says": "näher \0 \U0001f600 am Ende"})) == {
+        "says": "näher \0 \U0001f600 am Ende"
+    }
 
 
 @pytest.mark.parametrize(

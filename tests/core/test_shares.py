@@ -17,7 +17,7 @@ from mirror.namespace import Namespace
 from mirror.remotes.base import Listing, NotModified
 from mirror.retry import Schedule
 from mirror.selection import File
-from mirror.shares import HELP_AFTER, NEIGHBOURS, Shares, Stretch
+from mirror.shares import HELP_AFTER, LARGE, NEIGHBOURS, Shares, Stretch
 from tests.cache.support import complete, file, files
 from tests.support.fake_remote import FakeRemote, Source
 
@@ -53,7 +53,7 @@ async def test_what_one_has_the_other_puts_off_until_it_is_safe(tmp_path: Path) 
         taking = mine.take(all_of_them)
         first = next(taking)
         assert 0 < len(first.files) <= NEIGHBOURS
-        rest = [*theirs.take(theirs.missing(all_of_them))]
+        rest = [*theirs.take(theirs.look(all_of_them)[1])]
         assert names([first]) + names(rest) == [path for path, _ in all_of_them]
         assert (mine.others, theirs.others) == (False, True)
         assert theirs.put_off == len(first.files)
@@ -66,14 +66,14 @@ async def test_what_one_has_the_other_puts_off_until_it_is_safe(tmp_path: Path) 
         assert not mine.under_way
         mine.give_back()
         # Complete, but a power cut might still take it: nobody else begins with it, or believes in it.
-        assert theirs.take_again() == ([], [])
+        assert (theirs.settle(), theirs.take_again()) == ([], [])
         await one.objects.sync()
         mine.give_back()
-        done, taken = theirs.take_again()
-        assert [path for path, _ in done] == names([first])
-        assert taken == []
+        assert [(path, size) for (path, _), size in theirs.settle()] == [
+            (path, node.size) for path, node in first.files
+        ]
         assert theirs.put_off == 0
-        assert theirs.missing(all_of_them) == [file for each in rest for file in each.files]
+        assert theirs.look(all_of_them)[1] == [file for each in rest for file in each.files]
 
 
 async def test_what_a_dead_process_had_is_taken_over(tmp_path: Path) -> None:
@@ -86,9 +86,8 @@ async def test_what_a_dead_process_had_is_taken_over(tmp_path: Path) -> None:
         fetched(one, stretches[0], stretches[0].files[0][1])
         await one.objects.sync()
         one.turns.close()
-        done, taken = theirs.take_again()
-        assert [path for path, _ in done] == [all_of_them[0][0]]
-        assert names(taken) == [path for path, _ in all_of_them[1:]]
+        assert [file for file, _ in theirs.settle()] == all_of_them[:1]
+        assert names(theirs.take_again()) == [path for path, _ in all_of_them[1:]]
 
 
 async def test_what_could_not_be_fetched_may_be_tried_by_others(tmp_path: Path) -> None:
@@ -100,9 +99,8 @@ async def test_what_could_not_be_fetched_may_be_tried_by_others(tmp_path: Path) 
                 stretch.ended(node, failed=True)
         assert [*theirs.take(all_of_them)] == []
         mine.give_back()
-        done, taken = theirs.take_again()
-        assert done == []
-        assert names(taken) == [path for path, _ in all_of_them]
+        assert theirs.settle() == []
+        assert names(theirs.take_again()) == [path for path, _ in all_of_them]
 
 
 async def test_neighbours_in_two_pages_are_one_turn(tmp_path: Path) -> None:
@@ -118,9 +116,9 @@ async def test_neighbours_in_two_pages_are_one_turn(tmp_path: Path) -> None:
         await one.objects.sync()
         mine.give_back()
         # Its second half is still to be fetched.
-        assert [*theirs.take(theirs.missing(all_of_them))] == []
+        assert [*theirs.take(theirs.look(all_of_them)[1])] == []
         mine.give_back_all()
-        assert names(theirs.take_again()[1]) == [path for path, _ in all_of_them[5:]]
+        assert names(theirs.take_again()) == [path for path, _ in all_of_them[5:]]
 
 
 async def test_what_takes_long_is_helped_with(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
@@ -148,8 +146,16 @@ async def test_what_takes_long_is_helped_with(tmp_path: Path, autojump_clock: tr
         os.close(filler.complete())
         stretches[0].ended(begun, failed=False)
         await one.objects.sync()
-        assert [node.id for _, node in theirs.take_again()[0]] == [begun.id]
+        assert [node.id for (_, node), _ in theirs.settle()] == [begun.id]
         assert theirs.put_off == 0
+
+
+async def test_a_large_file_is_a_stretch_of_its_own(tmp_path: Path) -> None:
+    async with both(tmp_path / "cache") as (one, _):
+        sizes = [1, LARGE, LARGE, 1, 1]
+        nodes = await files(one, *(file(f"{number}", size) for number, size in enumerate(sizes)))
+        stretches = Shares(one).take([(node.name, node) for node in nodes])
+        assert [names([stretch]) for stretch in stretches] == [["0"], ["1"], ["2"], ["3", "4"]]
 
 
 @dataclass

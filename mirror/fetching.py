@@ -1,0 +1,268 @@
+"""One process's part in fetching all that matches: listed, and fetched ahead of use.
+
+The tree is listed and fetched at the same time: one task lists folder after folder and hands
+matching files to a fixed number of fetching tasks over a short channel, so memory does not grow
+with the tree. What is complete already costs one look into the index for a page of names; an interrupted run
+goes on where its parts ended.
+
+Others may fetch the same at the same time: each fetches its share (:mod:`mirror.shares`), and all of them
+together are about as fast as one with as many jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from cache import Node
+from cache.patterns import Patterns
+from mirror.background import background
+from mirror.budget import Budget
+from mirror.engine import Engine
+from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
+from mirror.fetch import Priority
+from mirror.selection import File, walk
+from mirror.shares import Shares, Stretch
+
+GIVE_UP_AFTER = 10
+"""Files in a row that failed because the origin does not answer: the rest would fail too."""
+PUT_OFF = 1024
+"""Files of other processes that are put off at most; then some of them are waited for."""
+FIRST_LOOK = 0.005
+LONGEST_LOOK = 0.1
+"""Seconds between the first two looks at what others have, from where on they double, and at most."""
+
+Send = trio.MemorySendChannel[tuple[File, Stretch]]
+Receive = trio.MemoryReceiveChannel[tuple[File, Stretch]]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is. Totals grow while `listing` is True."""
+
+    files_done: int = 0
+    """Files that are complete in the cache."""
+    files_total: int = 0
+    """Files that match, as far as they are known."""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    files_fetched: int = 0
+    """Files that were not complete before this run."""
+    bytes_under_way: int = 0
+    """Bytes fetched of files that are not complete yet."""
+    bytes_fetched: int = 0
+    """Bytes that came over the network in this run."""
+    failed: int = 0
+    listing: bool = True
+
+
+@dataclass(slots=True)
+class Summary(Progress):
+    """The end of a run."""
+
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Path and reason of each file or folder that could not be had."""
+    elapsed: float = 0.0
+    """Seconds."""
+    refused: str | None = None
+    """Why the run was not made, or was ended: the cache may not hold what matches."""
+
+    @property
+    def ok(self) -> bool:
+        """Everything that matches is in the cache."""
+        return not self.failed and not self.listing and self.refused is None
+
+
+class Run:
+    """One run of one process."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        patterns: Patterns,
+        budget: Budget,
+        jobs: int,
+        share: Callable[[], int] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            engine: source and cache.
+            patterns: which files.
+            budget: what the cache may hold.
+            jobs: files fetched at once.
+            share: called at most once, when there is more to do than all jobs take and nobody else is seen to
+                do it: whoever helps begins then. Returns how many jobs are left for this process.
+        """
+        self.summary = Summary()
+        """Of all files, whoever fetches them. What came over the network is for the caller to count."""
+        self.fetched = 0
+        """Files that this process has fetched."""
+        self._engine = engine
+        self._patterns = patterns
+        self._budget = budget
+        self._jobs = jobs
+        self._share = share
+        self._shares = Shares(engine.cache)
+        self._failures_in_a_row = 0
+        self._gave_up: MirrorError | None = None
+        self._scope = trio.CancelScope()
+
+    async def everything(self, *, ask: bool = True) -> None:
+        """Fetch what matches and is missing; what came is safe on disk on return.
+
+        Args:
+            ask: list folders that are not fresh; False: only those never listed.
+
+        Raises:
+            MirrorError: the origin stopped answering in the middle.
+            cache.CacheError: the index failed.
+        """
+        pins, source = self._engine.cache.pins, self._engine.namespace.root.id
+        try:
+            async with pins.sparing(source, self._patterns), background() as nursery:
+                nursery.start_soon(self._look_now_and_then)
+                await self._list_and_fetch(ask)
+                await self._engine.cache.objects.sync()
+        finally:
+            self._shares.give_back_all()
+        if self._gave_up is not None:
+            raise self._gave_up
+
+    async def _look_now_and_then(self) -> None:
+        """Let others have what they may believe the index about, and see what they have done."""
+        while True:
+            await trio.sleep(LONGEST_LOOK)
+            self._shares.give_back()
+            self._count(self._shares.settle())
+
+    async def _list_and_fetch(self, ask: bool) -> None:
+        send, receive = trio.open_memory_channel[tuple[File, Stretch]](self._jobs)
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._list_all, send, ask)
+                for number in range(self._jobs):
+                    nursery.start_soon(self._fetch_all, number, receive.clone())
+                receive.close()
+
+    # -- listing -----------------------------------------------------------------------------
+
+    async def _list_all(self, send: Send, ask: bool) -> None:
+        async def found(files: Sequence[File]) -> None:
+            for path, node in files:
+                self.summary.files_total += 1
+                if node.size is not None:
+                    self._known(path, node.size)
+            complete, missing = self._shares.look(files)
+            self._count(complete)
+            await trio.lowlevel.checkpoint()
+            for stretch in self._shares.take(missing):
+                await self._hand_out(stretch, send)
+            await self._catch_up(send, PUT_OFF)
+
+        async with send:
+            await walk(self._engine.namespace, self._patterns, found, self._failed, ask=ask)
+            self.summary.listing = False
+            await self._catch_up(send, 0)
+
+    async def _hand_out(self, stretch: Stretch, send: Send) -> None:
+        for file in stretch.files:
+            try:
+                send.send_nowait((file, stretch))
+            except trio.WouldBlock:
+                share = None if self._shares.others else self._share
+                if share is not None:
+                    self._share = None
+                    self._jobs = share()
+                await send.send((file, stretch))
+
+    async def _catch_up(self, send: Send, most: int) -> None:
+        """Return once no more than so many files are put off: others have fetched the rest, or we do."""
+        pause, synced = FIRST_LOOK, False
+        while self._shares.put_off > most:
+            complete = self._shares.settle()
+            self._count(complete)
+            stretches = self._shares.take_again()
+            if not complete and not stretches and (helped := self._shares.to_help_with()) is not None:
+                stretches = [helped]
+            for stretch in stretches:
+                await self._hand_out(stretch, send)
+            if complete or stretches:
+                pause, synced = FIRST_LOOK, False
+            elif not synced and not self._shares.under_way:
+                # They may wait for what was fetched here.
+                await self._engine.cache.objects.sync()
+                self._shares.give_back()
+                synced = True
+            else:
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST_LOOK)
+
+    def _known(self, path: str, size: int) -> None:
+        """Count what a file takes."""
+        self.summary.bytes_total += size
+        try:
+            self._budget.add(path, size)
+        except DoesNotFit as exc:
+            self._refuse(exc)
+
+    def _count(self, complete: Sequence[tuple[File, int]]) -> None:
+        """Count files that others have fetched, or that were here before; with their sizes."""
+        for (path, node), size in complete:
+            if node.size is None:
+                self._known(path, size)
+            self.summary.files_done += 1
+            self.summary.bytes_done += size
+
+    # -- fetching ----------------------------------------------------------------------------
+
+    async def _fetch_all(self, number: int, receive: Receive) -> None:
+        """What one of the jobs does."""
+        async with receive:
+            async for (path, node), stretch in receive:
+                fetched = await self._fetch_one(path, node)
+                stretch.ended(node, failed=not fetched)
+                if number >= self._jobs:
+                    return
+
+    async def _fetch_one(self, path: str, node: Node) -> bool:
+        """Whether it was fetched."""
+        try:
+            await self._fetch(path, node)
+        except NoSpace as exc:
+            # The others would find no room either, or take it from what this run has fetched.
+            hint = "name fewer files by narrower patterns, or allow more by --cache-size"
+            self._refuse(NoSpace(f"{exc}: {hint}"))
+        except MirrorError as exc:
+            self._failed(path, exc)
+            origin = isinstance(exc, OriginFailed | Stalled)
+            self._failures_in_a_row = self._failures_in_a_row + 1 if origin else 0
+            if self._failures_in_a_row >= GIVE_UP_AFTER:
+                self._gave_up = OriginFailed(f"{exc}; gave up after {GIVE_UP_AFTER} files in a row")
+                self._scope.cancel()
+        else:
+            self._failures_in_a_row = 0
+            return True
+        return False
+
+    async def _fetch(self, path: str, node: Node) -> None:
+        fetcher = self._engine.fetcher
+        if node.size is None:
+            # It takes a connection as a fetch does, and there are not more than were shared out.
+            async with fetcher.connection(Priority.WARM):
+                node = await self._engine.namespace.fresh(node)
+            self._known(path, node.size or 0)
+        fill = await fetcher.missing(node, Priority.WARM, path)
+        self.fetched += not fill.found
+        self.summary.files_done += 1
+        self.summary.bytes_done += node.size or 0
+
+    def _refuse(self, why: MirrorError) -> None:
+        self.summary.refused = str(why)
+        self._scope.cancel()
+
+    def _failed(self, path: str, why: MirrorError) -> None:
+        self.summary.failed += 1
+        self.summary.failures.append((path, str(why)))

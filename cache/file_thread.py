@@ -60,7 +60,11 @@ class FileThread:
                 for job in self._thread.done():
                     trio.lowlevel.reschedule(job.token)
         finally:
-            self._thread.close()
+            self.close()
+
+    def close(self) -> None:
+        """End the thread, once what it was asked for is done."""
+        self._thread.close()
 
 
 def _not_now(_: object) -> trio.lowlevel.Abort:

@@ -82,10 +82,6 @@ def _redirect_errors(config: MountConfig) -> None:
     os.close(fd)
 
 
-INTERRUPTED = 130
-"""Exit code of a mount that was told to end before it was there."""
-
-
 def main() -> int:
     """Keep one mount until it ends."""
     parser = argparse.ArgumentParser(prog="mirror.keeper", description="Started by 'mirror mount' only.")
@@ -108,14 +104,15 @@ def main() -> int:
             level=logging.DEBUG if os.environ.get("MIRROR_DEBUG") else logging.INFO,
             format="%(asctime)s %(name)s %(levelname)s: %(message)s",
         )
-        served = Keeper(config, audience, arguments.worker).run()
+        told_by = Keeper(config, audience, arguments.worker).run()
     except MirrorError as error:
         if config.log_file is not None or isinstance(audience, Launcher):
             # Else the log is the terminal, which the audience is.
             logging.getLogger("keeper").error("%s", error)  # noqa: TRY400 - one line says it all
         audience.failed(error)
         return exit_code(error)
-    return 0 if served else INTERRUPTED
+    # As of a program that the signal has killed: the mount was never there.
+    return 0 if told_by is None else 128 + told_by
 
 
 if __name__ == "__main__":

@@ -87,10 +87,11 @@ class Keeper:
         self._passthrough = Passthrough(False, "the mount has not started yet")
         self._warnings: list[str] = []
         self._statistics = WorkerStatistics()
-        self._signalled = False
+        self._told_by: signal.Signals | None = None
+        """What told it to end."""
 
-    def run(self) -> bool:
-        """Serve until the mount ends; False when it was told to end before it was mounted.
+    def run(self) -> signal.Signals | None:
+        """Serve until the mount ends; returns what told it to end before it was mounted.
 
         Raises MirrorError when it could not start or was given up.
         """
@@ -101,10 +102,11 @@ class Keeper:
             while True:
                 self._turn(None)
         except Stop:
-            log.info("ending: %s", "asked to" if self._signalled else "unmounted")
+            log.info("ending: %s", "unmounted" if self._told_by is None else "asked to")
         finally:
             self._end()
-        return started
+        # Whoever unmounted it at once has interrupted it as well.
+        return None if started else self._told_by or signal.SIGINT
 
     # The start
 
@@ -248,14 +250,15 @@ class Keeper:
             signal.signal(number, lambda *_: None)
 
         def on_signal() -> None:
-            if set(reader.recv(64)) & {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}:
-                self._signalled = True
+            told = set(reader.recv(64)) & {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+            if told:
+                self._told_by = signal.Signals(min(told))
                 raise Stop
 
         self._watch(reader.fileno(), on_signal)
 
     def _audience_left(self) -> None:
-        self._signalled = True
+        self._told_by = signal.SIGINT
         raise Stop
 
     def _on_channel(self, channel: Channel) -> None:

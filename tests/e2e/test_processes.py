@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -146,6 +147,28 @@ def test_an_unmounted_folder_leaves_nothing_behind(how: str, folder: Path, origi
         mount.assert_gone()
         assert mount.path.stat().st_ino == before.st_ino
         assert list(mount.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_mount_that_is_stopped_before_it_is_there_says_by_what(told: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with prepared(url) as mount:
+            argv = [PROGRAM, "mount", "--foreground", url, mount.path, "--cache", mount.cache]
+            process = subprocess.Popen(
+                argv,
+                env={**os.environ, RUNTIME: str(mount.runtime)},
+                stderr=subprocess.PIPE,
+                text=True,
+                process_group=0,
+            )
+            connection, _ = silent.accept()  # it asks, and nobody answers
+            os.killpg(process.pid, told)
+            _, said = process.communicate(timeout=30)
+            connection.close()
+            assert "Traceback" not in said
+            assert process.returncode == 128 + told, said
+            mount.assert_gone()
 
 
 def test_an_unmount_in_the_middle_of_fills_is_clean(folder: Path, slow_origin: Server) -> None:

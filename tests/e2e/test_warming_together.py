@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +21,7 @@ from tests.support.waiting import eventually
 
 PROCESSES = 8
 FILES = 2000
+KILLS = 8
 
 
 @contextmanager
@@ -85,3 +88,33 @@ def _written(cache: Path) -> int:
 
 def _listings(server: Server) -> int:
     return sum(request.uri == "/" for request in server.requests())
+
+
+def test_any_of_them_may_be_killed_at_any_moment(folder: Path, origin: Server, tmp_path: Path) -> None:
+    """Those that are left, and those that come after them, bring every file, whole and right."""
+    chance = random.Random(7)
+    sizes = (0, 1, 4 * KiB, 100 * KiB, 3 * MiB)
+    names = [f"{number % 5}/{number:03d}.bin" for number in range(400)]
+    for name in names:
+        put(folder, name, noise(name, chance.choices(sizes, (1, 1, 30, 10, 2))[0]))
+    cache = tmp_path / "cache"
+    killed = 0
+    with ExitStack() as stack:
+        running = [stack.enter_context(_warming(origin, cache, 3)) for _ in range(3)]
+        while killed < KILLS and all(process.poll() is None for process in running):
+            # From the first moments of an interpreter to the middle of everything.
+            time.sleep(chance.uniform(0.2, 1.0))
+            number = chance.randrange(len(running))
+            running[number].kill()
+            running[number].communicate()
+            killed += 1
+            running[number] = stack.enter_context(_warming(origin, cache, 3))
+        said = [process.communicate(timeout=120) for process in running]
+        assert [process.returncode for process in running] == [0] * len(running), said
+        assert {json.loads(out)["files_done"] for out, _ in said} == {len(names)}
+    assert killed
+    assert mirror("fsck", "--cache", cache).code in (0, 1)  # what the killed had claimed is settled
+    assert mirror("verify", "--cache", cache, origin.url).code == 0
+    origin.stop()
+    with mounted(origin.url, cache=cache) as mount:
+        assert all(same_bytes(mount.path / name, folder / name) for name in names)

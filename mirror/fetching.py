@@ -84,7 +84,7 @@ class Run:
         patterns: Patterns,
         budget: Budget,
         jobs: int,
-        share: Callable[[], int] | None = None,
+        share: Callable[[], None] | None = None,
     ) -> None:
         """Prepare.
 
@@ -94,18 +94,27 @@ class Run:
             budget: what the cache may hold.
             jobs: files fetched at once.
             share: called at most once, when there is more to do than all jobs take and nobody else is seen to
-                do it: whoever helps begins then. Returns how many jobs are left for this process.
+                do it: whoever helps begins then.
         """
         self.summary = Summary()
         """Of all files, whoever fetches them. What came over the network is for the caller to count."""
         self.fetched = 0
         """Files that this process has fetched."""
+        self.failed: Callable[[Node, str, MirrorError, bool], None] = lambda *_: None
+        """Told of each file that could not be had: node, path, why, and whether the origin failed."""
         self._engine = engine
         self._patterns = patterns
         self._budget = budget
-        self._jobs = jobs
+        self._most = self._jobs = jobs
+        self._more_jobs = trio.Event()
         self._share = share
         self._shares = Shares(engine.cache)
+        self._handed_out = 0
+        """Files that the jobs have, or that wait for one."""
+        self._idle = trio.Event()
+        """There is none."""
+        self._over = False
+        """Nothing more will be handed out."""
         self._failures_in_a_row = 0
         self._gave_up: MirrorError | None = None
         self._scope = trio.CancelScope()
@@ -130,6 +139,26 @@ class Run:
             self._shares.give_back_all()
         if self._gave_up is not None:
             raise self._gave_up
+
+    def limit(self, jobs: int) -> None:
+        """Fetch so many files at once from now on; not more than at first."""
+        self._jobs = self._most if self._over else jobs
+        self._more_jobs.set()
+        self._more_jobs = trio.Event()
+
+    def could_not(self, node: int, path: str, why: str, *, origin: bool) -> None:
+        """Note that a file could not be had, here or by a helper: it is not tried again.
+
+        ``origin``: it is that which failed.
+        """
+        if not self._shares.forget(node):
+            return
+        self.summary.failed += 1
+        self.summary.failures.append((path, why))
+        self._failures_in_a_row = self._failures_in_a_row + 1 if origin else 0
+        if self._failures_in_a_row >= GIVE_UP_AFTER:
+            self._gave_up = OriginFailed(f"{why}; gave up after {GIVE_UP_AFTER} files in a row")
+            self._scope.cancel()
 
     async def _look_now_and_then(self) -> None:
         """Let others have what they may believe the index about, and see what they have done."""
@@ -165,17 +194,24 @@ class Run:
         async with send:
             await walk(self._engine.namespace, self._patterns, found, self._failed, ask=ask)
             self.summary.listing = False
-            await self._catch_up(send, 0)
+            while self._handed_out or self._shares.put_off:
+                await self._catch_up(send, 0)
+                # Some of it may turn out to be others' in the last moment.
+                while self._handed_out:
+                    await self._idle.wait()
+            self._over = True
+            self.limit(self._most)
 
     async def _hand_out(self, stretch: Stretch, send: Send) -> None:
         for file in stretch.files:
+            self._handed_out += 1
             try:
                 send.send_nowait((file, stretch))
             except trio.WouldBlock:
                 share = None if self._shares.others else self._share
                 if share is not None:
                     self._share = None
-                    self._jobs = share()
+                    share()
                 await send.send((file, stretch))
 
     async def _catch_up(self, send: Send, most: int) -> None:
@@ -191,7 +227,7 @@ class Run:
                 await self._hand_out(stretch, send)
             if complete or stretches:
                 pause, synced = FIRST_LOOK, False
-            elif not synced and not self._shares.under_way:
+            elif not synced and not self._handed_out:
                 # They may wait for what was fetched here.
                 await self._engine.cache.objects.sync()
                 self._shares.give_back()
@@ -221,43 +257,52 @@ class Run:
     async def _fetch_all(self, number: int, receive: Receive) -> None:
         """What one of the jobs does."""
         async with receive:
-            async for (path, node), stretch in receive:
-                fetched = await self._fetch_one(path, node)
-                stretch.ended(node, failed=not fetched)
-                if number >= self._jobs:
+            while True:
+                while number >= self._jobs:
+                    await self._more_jobs.wait()
+                try:
+                    (path, node), stretch = await receive.receive()
+                except trio.EndOfChannel:
                     return
+                stretch.ended(node, here=await self._fetch_one(path, node))
+                self._handed_out -= 1
+                if not self._handed_out:
+                    self._idle.set()
+                    self._idle = trio.Event()
 
     async def _fetch_one(self, path: str, node: Node) -> bool:
-        """Whether it was fetched."""
+        """Whether it was fetched here, and as this node."""
         try:
-            await self._fetch(path, node)
+            fetched = await self._fetch(path, node)
         except NoSpace as exc:
             # The others would find no room either, or take it from what this run has fetched.
             hint = "name fewer files by narrower patterns, or allow more by --cache-size"
             self._refuse(NoSpace(f"{exc}: {hint}"))
         except MirrorError as exc:
-            self._failed(path, exc)
             origin = isinstance(exc, OriginFailed | Stalled)
-            self._failures_in_a_row = self._failures_in_a_row + 1 if origin else 0
-            if self._failures_in_a_row >= GIVE_UP_AFTER:
-                self._gave_up = OriginFailed(f"{exc}; gave up after {GIVE_UP_AFTER} files in a row")
-                self._scope.cancel()
+            self.failed(node, path, exc, origin)
+            self.could_not(node.id, path, str(exc), origin=origin)
         else:
             self._failures_in_a_row = 0
-            return True
+            return fetched
         return False
 
-    async def _fetch(self, path: str, node: Node) -> None:
-        fetcher = self._engine.fetcher
+    async def _fetch(self, path: str, listed: Node) -> bool:
+        fetcher, node = self._engine.fetcher, listed
         if node.size is None:
             # It takes a connection as a fetch does, and there are not more than were shared out.
             async with fetcher.connection(Priority.WARM):
                 node = await self._engine.namespace.fresh(node)
             self._known(path, node.size or 0)
         fill = await fetcher.missing(node, Priority.WARM, path)
+        if fill.found and not self._engine.cache.objects.complete_of([node.id]):
+            # Whoever completed it may die before it is safe: it is to be had once the index says so.
+            self._shares.wait_for((path, node))
+            return False
         self.fetched += not fill.found
         self.summary.files_done += 1
         self.summary.bytes_done += node.size or 0
+        return node is listed or node.id == listed.id
 
     def _refuse(self, why: MirrorError) -> None:
         self.summary.refused = str(why)

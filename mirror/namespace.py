@@ -161,7 +161,7 @@ class Namespace:
         node = self.node(folder)
         if node.kind is not Kind.FOLDER:
             raise NotAFolder(node.name)
-        await self._list_once(node, self._schedule)
+        await self._list_once(node, self._schedule, since=math.inf)
 
     def is_fresh(self, folder: int) -> bool:
         """Whether a folder's listing is within the TTL."""
@@ -180,7 +180,7 @@ class Namespace:
         if root.listed_at is None and not self._tree.children(root.id, limit=1):
             await self._list_once(root, self._schedule, whole=False)
             return None
-        if self._asked_since(root.listed_at):
+        if root.listed_at is not None and root.listed_at >= self._since:
             return None
         try:
             await self._list_once(root, REVALIDATION, whole=False)
@@ -250,9 +250,6 @@ class Namespace:
     def _fresh_at(self, when: float | None) -> bool:
         return when is not None and (self._clock() - when <= self._ttl or when >= self._since)
 
-    def _asked_since(self, when: float | None) -> bool:
-        return when is not None and when >= self._since
-
     def _vouched_for(self, file: Node) -> bool:
         """Whether what is known of a file is within the TTL."""
         if file.size is None:
@@ -282,13 +279,17 @@ class Namespace:
         self.health.answered()
         return answer
 
-    async def _list_once(self, folder: Node, schedule: Schedule, *, whole: bool = True) -> None:
-        await self._listing.run(folder.id, partial(self._list_in_turn, folder, schedule, whole))
+    async def _list_once(
+        self, folder: Node, schedule: Schedule, *, whole: bool = True, since: float | None = None
+    ) -> None:
+        since = self._since if since is None else since
+        await self._listing.run(folder.id, partial(self._list_in_turn, folder, schedule, whole, since))
 
-    async def _list_in_turn(self, folder: Node, schedule: Schedule, whole: bool) -> None:
-        """List a folder, unless another process has just done so and all that it heard is fresh."""
+    async def _list_in_turn(self, folder: Node, schedule: Schedule, whole: bool, since: float) -> None:
+        """List a folder, unless another process has done so ``since`` then."""
         async with self._turn(folder):
-            if not self._asked_since(self.node(folder.id).listed_at):
+            listed_at = self.node(folder.id).listed_at
+            if listed_at is None or listed_at < since:
                 await self._list(folder, schedule, whole)
 
     @asynccontextmanager
@@ -324,7 +325,7 @@ class Namespace:
                 # A source that is gone as a whole is more likely moved or misconfigured than empty.
                 raise OriginFailed(f"nothing is at {self._remote.url} (404): check the URL") from exc
             # Its parent tells whether it is gone or a file now (servers say 404 to both).
-            await self._list_once(self.node(folder.parent), schedule)
+            await self._list_once(self.node(folder.parent), schedule, since=asked_at)
             raise
         if isinstance(listing, NotModified):
             await self._tree.confirm_listing(folder.id, asked_at)

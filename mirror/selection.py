@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import trio
+
 from cache import Cache, Kind, Node
 from cache.errors import BadPattern
 from cache.patterns import Patterns
@@ -86,4 +88,5 @@ async def walk(
                     matching.append((child, node))
             if matching:
                 await found(matching)
+            await trio.lowlevel.checkpoint()
         folders.extend(reversed(below))

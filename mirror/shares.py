@@ -27,6 +27,8 @@ LARGE = 1024 * 1024
 """Bytes from which on a file is a stretch of its own."""
 _SINGLE = 1 << 61
 """From here on a turn's number stands for one file."""
+LOOKED_AT = 64
+"""Files that are looked at one by one, at most, before others have their turn."""
 _NOBODYS = -1
 """The number of what is fetched without a turn."""
 HELP_AFTER = 0.25
@@ -46,10 +48,10 @@ class Stretch:
         self.missing = {node.id for _, node in files}
         """Those that the index does not have, as far as they could be fetched."""
 
-    def ended(self, node: Node, *, failed: bool) -> None:
-        """One of them was fetched, or could not be."""
+    def ended(self, node: Node, *, here: bool) -> None:
+        """One of them was fetched here; or by others, as another node, or not at all."""
         self.left -= 1
-        if failed:
+        if not here:
             self.missing.discard(node.id)
 
 
@@ -64,19 +66,19 @@ class Shares:
         self._mine: list[Stretch] = []
         self._taken: Counter[int] = Counter()
         """How many of them have a number: the neighbours of a stretch may be in two pages, or two folders."""
-        self._put_off: list[Stretch] = []
+        self._put_off: list[tuple[int, list[File]]] = []
+        """What others have, by the numbers of their turns."""
+        self._complete: list[File] = []
+        """What others have completed, as far as could be seen, and the index does not know yet."""
+        self._failed: set[int] = set()
+        """Ids of files that could not be had."""
         self._came_at = 0.0
         """When the last of what is put off was seen to be complete, or nothing was put off."""
 
     @property
     def put_off(self) -> int:
         """How many files are put off."""
-        return sum(len(stretch.files) for stretch in self._put_off)
-
-    @property
-    def under_way(self) -> bool:
-        """Whether anything that was taken is still to be fetched."""
-        return any(stretch.left for stretch in self._mine)
+        return sum(len(files) for _, files in self._put_off) + len(self._complete)
 
     def look(self, files: Sequence[File]) -> tuple[list[tuple[File, int]], list[File]]:
         """Those that the index has, with their sizes, and those that are missing."""
@@ -87,29 +89,54 @@ class Shares:
     def take(self, missing: Sequence[File]) -> Iterator[Stretch]:
         """Of files in the order of their folder: what is this process's to fetch; the rest is put off."""
         for number, neighbours in groupby(missing, _number):
-            stretch = Stretch(number, [*neighbours])
-            if self._take(stretch):
+            files = [file for file in neighbours if file[1].id not in self._failed]
+            if not files:
+                continue
+            if (stretch := self._take(number, files)) is not None:
                 yield stretch
-            else:
-                self._put(stretch)
+                continue
+            self.others = True
+            if not self._put_off:
+                self._came_at = trio.current_time()
+            self._put_off.append((number, files))
 
     def settle(self) -> list[tuple[File, int]]:
         """Those of what was put off that are complete now, with their sizes."""
-        complete, _ = self.look([file for stretch in self._put_off for file in stretch.files])
+        complete, _ = self.look([*self._complete, *(file for _, files in self._put_off for file in files)])
         if complete:
-            ids = {node.id for (_, node), _ in complete}
-            left = ([file for file in each.files if file[1].id not in ids] for each in self._put_off)
-            self._put_off = [
-                Stretch(each.number, files) for each, files in zip(self._put_off, left, strict=True) if files
-            ]
+            self._drop({node.id for (_, node), _ in complete})
             self._came_at = trio.current_time()
         return complete
 
+    def wait_for(self, file: File) -> None:
+        """Put off a file that was found complete, and that the index does not know as such yet."""
+        self._complete.append(file)
+
+    def forget(self, node: int) -> bool:
+        """Drop a file that could not be had; False: it was already."""
+        if node in self._failed:
+            return False
+        self._failed.add(node)
+        self._drop({node})
+        return True
+
+    def _drop(self, ids: set[int]) -> None:
+        def left(files: Sequence[File]) -> list[File]:
+            return [file for file in files if file[1].id not in ids]
+
+        self._complete = left(self._complete)
+        self._put_off = [(number, rest) for number, files in self._put_off if (rest := left(files))]
+
     def take_again(self) -> list[Stretch]:
         """What was put off and is ours to fetch after all, for whoever had it has ended or failed."""
-        taken = [stretch for stretch in self._put_off if self._take(stretch)]
+        put_off, self._put_off = self._put_off, []
+        taken: list[Stretch] = []
+        for number, files in put_off:
+            if (stretch := self._take(number, files)) is not None:
+                taken.append(stretch)
+            else:
+                self._put_off.append((number, files))
         if taken:
-            self._put_off = [stretch for stretch in self._put_off if stretch not in taken]
             self._came_at = trio.current_time()
         return taken
 
@@ -120,16 +147,22 @@ class Shares:
         """
         if trio.current_time() - self._came_at < HELP_AFTER:
             return None
-        candidates = [(stretch, file) for stretch in self._put_off for file in stretch.files]
-        random.shuffle(candidates)
-        for stretch, file in candidates:
+        if self._complete:
+            # Whoever completed it is about to make it safe, or has died before.
+            file = self._complete.pop(0)
+            if not self._objects.state(file[1]).complete:
+                return Stretch(_NOBODYS, [file])
+            self._complete.append(file)
+        candidates = [file for _, files in self._put_off for file in files]
+        for file in random.sample(candidates, min(LOOKED_AT, len(candidates))):
             # Few of them are: as many as others have jobs.
-            if not self._objects.filled_by_another(file[1]):
-                stretch.files = [other for other in stretch.files if other is not file]
-                if not stretch.files:
-                    self._put_off.remove(stretch)
+            if self._objects.filled_by_another(file[1]):
+                continue
+            self._drop({file[1].id})
+            if not self._objects.state(file[1]).complete:
                 # The turn is another's.
                 return Stretch(_NOBODYS, [file])
+            self._complete.append(file)
         return None
 
     def give_back(self) -> None:
@@ -147,24 +180,19 @@ class Shares:
             self._end(stretch)
         self._mine.clear()
 
-    def _take(self, stretch: Stretch) -> bool:
-        if not self._taken[stretch.number] and not self._turns.take(stretch.number):
-            return False
-        self._taken[stretch.number] += 1
+    def _take(self, number: int, files: Sequence[File]) -> Stretch | None:
+        if not self._taken[number] and not self._turns.take(number):
+            return None
+        self._taken[number] += 1
+        stretch = Stretch(number, files)
         self._mine.append(stretch)
-        return True
+        return stretch
 
     def _end(self, stretch: Stretch) -> None:
         self._taken[stretch.number] -= 1
         if not self._taken[stretch.number]:
             del self._taken[stretch.number]
             self._turns.give_back(stretch.number)
-
-    def _put(self, stretch: Stretch) -> None:
-        self.others = True
-        if not self._put_off:
-            self._came_at = trio.current_time()
-        self._put_off.append(stretch)
 
 
 def _number(file: File) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -15,7 +16,7 @@ import trio
 from cache.patterns import Patterns
 from mirror.background import background
 from mirror.budget import Budget, apply_limits
-from mirror.crew import Crew, Helper, helpers_share, left_for_caller
+from mirror.crew import Crew, Helper, left_for_caller
 from mirror.engine import Engine, open_engine
 from mirror.fetching import GIVE_UP_AFTER, Progress, Run, Summary
 from mirror.selection import read_patterns
@@ -105,12 +106,18 @@ async def fetch(
     async with background() as nursery:
         crew = Crew(helpers, nursery)
 
-        def share() -> int:
-            crew.call()
-            fetcher.limit(left_for_caller(fetcher.connections, len(helpers)))
-            return jobs - len(helpers) * helpers_share(jobs, len(helpers) + 1)
+        connections, processes = fetcher.connections, len(helpers) + 1
 
-        run = Run(engine, patterns, budget, jobs, share if helpers else None)
+        def shared(helping: int) -> None:
+            run.limit(left_for_caller(jobs, processes, helping))
+            # One connection is for listings.
+            left = left_for_caller(connections, processes, helping)
+            fetcher.limit(max(1, left - 1) if helping else left)
+
+        def failed(node: int, path: str, why: str, origin: bool) -> None:
+            run.could_not(node, path, why, origin=origin)
+
+        run = Run(engine, patterns, budget, jobs, partial(crew.call, failed, shared) if helpers else None)
         summary = run.summary
 
         def count() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 
 END_SECONDS = 30.0
 """How long a helper may take for its end: it puts away what is under way."""
+
+
+Failed = Callable[[int, str, str, bool], None]
+"""Takes what a helper could not fetch: node, path, why, and whether it is the origin that failed."""
 
 
 class Helper:
@@ -40,33 +44,42 @@ class Helper:
         """To be called in trio, before the others."""
         self._caller = trio.socket.from_stdlib_socket(self._connection)
 
-    async def serve(self) -> None:
+    async def serve(self, failed: Failed) -> None:
         """Wake it, and hear what it says until it ends."""
         try:
             await self._caller.send(CALL)
             while packet := await self._caller.recv(MOST):
-                self._hear(unpacked(packet))
+                self._hear(unpacked(packet), failed)
         except OSError:
             pass  # it was killed: as if it had said no more
         if not self._ended:
             log.warning("a process that helped has ended: the others go on without it")
         self._gone.set()
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: Message, failed: Failed) -> None:
         if "came" in message:
             self.fetched, self.came = message["fetched"], message["came"]
             self.under_way = message["under_way"]
+        elif "failed" in message:
+            failed(message["failed"], message["path"], message["why"], message["origin"])
         elif "ended" in message:
             self._ended = True
         else:
             log.log(message["level"], "%s", message["says"])
 
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self._gone.is_set()
+
     async def end(self) -> None:
         """Say that all is done, and wait until it has ended."""
         with contextlib.suppress(OSError):
             await self._caller.send(END)
-        with trio.move_on_after(END_SECONDS):
+        with trio.move_on_after(END_SECONDS) as patience:
             await self._gone.wait()
+        if patience.cancelled_caught:
+            log.warning("a process that helped does not end: it is killed")
 
     def bury(self) -> None:
         """Wait for its end, once it was left; kill it when that takes too long."""
@@ -92,12 +105,18 @@ class Crew:
         self._nursery = nursery
         self._called: Sequence[Helper] = ()
 
-    def call(self) -> None:
-        """Wake all of them."""
+    def call(self, failed: Failed, changed: Callable[[int], None]) -> None:
+        """Wake all of them. ``changed`` is told how many there are, now and whenever one has ended."""
+
+        async def serve(helper: Helper) -> None:
+            await helper.serve(failed)
+            changed(sum(not each.gone for each in self._called))
+
         self._called = self._helpers
         for helper in self._called:
             helper.call()
-            self._nursery.start_soon(helper.serve)
+            self._nursery.start_soon(serve, helper)
+        changed(len(self._called))
 
     @property
     def fetched(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from cache import CacheError
+from cache import CacheError, Node
 from cache.patterns import Patterns
 from mirror.background import background
 from mirror.budget import Budget
@@ -73,6 +74,16 @@ async def _work(engine: Engine, run: Run, caller: trio.socket.SocketType) -> Non
             await trio.sleep(INTERVAL)
             await report()
 
+    failures, to_tell = trio.open_memory_channel[Message](math.inf)
+
+    def failed(node: Node, path: str, why: MirrorError, origin: bool) -> None:
+        said = {"failed": node.id, "path": path, "why": str(why)[:LONGEST], "origin": origin}
+        failures.send_nowait(said)
+
+    async def tell_failures() -> None:
+        async for said in to_tell:
+            await _tell(caller, said)
+
     async def heed(scope: trio.CancelScope) -> None:
         """Stop when it is said, or when nobody is there any more."""
         with suppress(OSError):
@@ -80,8 +91,10 @@ async def _work(engine: Engine, run: Run, caller: trio.socket.SocketType) -> Non
                 pass
         scope.cancel()
 
+    run.failed = failed
     async with background() as nursery:
         nursery.start_soon(report_now_and_then)
+        nursery.start_soon(tell_failures)
         with trio.CancelScope() as scope:
             nursery.start_soon(heed, scope)
             await run.everything()

@@ -17,7 +17,8 @@ LONGEST = 8 * 1024
 
 Message = dict[str, Any]
 """From a helper, one JSON object in each packet: ``fetched``, ``came`` and ``under_way``, a number of files
-and two of bytes; or ``level`` and ``says``, for the log; or ``ended``, when it does so by itself."""
+and two of bytes; or ``failed``, a node, with ``path``, ``why``, and whether it is the ``origin`` that failed;
+or ``level`` and ``says``, for the log; or ``ended``, when it does so by itself."""
 
 
 def packed(message: Message) -> bytes:

@@ -29,6 +29,6 @@ def helpers_share(total: int, processes: int) -> int:
     return total // processes
 
 
-def left_for_caller(connections: int, helpers: int) -> int:
-    """How many are left for the files of the caller: one is for its listings."""
-    return max(1, connections - helpers * helpers_share(connections, helpers + 1) - 1)
+def left_for_caller(total: int, processes: int, helping: int) -> int:
+    """How many of them the caller has while some of its helpers are there."""
+    return total - helping * helpers_share(total, processes)

@@ -277,9 +277,9 @@ class Fill:
                 return True
             state = await self._objects.patiently(self._objects.state, self.node)
             if state.complete:
-                self.found = True
                 fd = await self._objects.patiently(self._objects.open_complete, self.node)
                 if fd is not None:
+                    self.found = True
                     await self._finish(fd)
                     return False
             self._present = state.extents

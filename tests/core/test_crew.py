@@ -36,14 +36,13 @@ def test_how_many(said: int | None, jobs: int, connections: int, bwlimit: str | 
     assert size_of_crew(said, jobs, Traffic(connections, bwlimit)) == expected
 
 
-@pytest.mark.parametrize(("connections", "helpers"), [(16, 1), (16, 3), (2, 1), (5, 1), (256, 7)])
-def test_nobody_has_more_connections_than_there_are(connections: int, helpers: int) -> None:
-    share = helpers_share(connections, helpers + 1)
+@pytest.mark.parametrize(("total", "processes"), [(16, 2), (16, 4), (2, 2), (5, 2), (256, 8)])
+def test_all_together_have_what_there_is(total: int, processes: int) -> None:
+    share = helpers_share(total, processes)
     assert share >= 1
-    files = left_for_caller(connections, helpers)
-    assert files >= 1
-    listing = 1 if files > 1 else 0  # with one in all it takes turns
-    assert helpers * share + files + listing <= connections
+    for helping in range(processes):
+        assert left_for_caller(total, processes, helping) + helping * share == total
+    assert left_for_caller(total, processes, processes - 1) >= share
 
 
 def test_a_process_with_threads_is_not_forked() -> None:

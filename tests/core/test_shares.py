@@ -43,7 +43,7 @@ def names(stretches: Sequence[Stretch]) -> list[str]:
 
 def fetched(cache: Cache, stretch: Stretch, node: Node) -> None:
     complete(cache, node)
-    stretch.ended(node, failed=False)
+    stretch.ended(node, here=True)
 
 
 async def test_what_one_has_the_other_puts_off_until_it_is_safe(tmp_path: Path) -> None:
@@ -61,9 +61,7 @@ async def test_what_one_has_the_other_puts_off_until_it_is_safe(tmp_path: Path) 
         assert (mine.others, theirs.others) == (True, True)
 
         for _, node in first.files:
-            assert mine.under_way
             fetched(one, first, node)
-        assert not mine.under_way
         mine.give_back()
         # Complete, but a power cut might still take it: nobody else begins with it, or believes in it.
         assert (theirs.settle(), theirs.take_again()) == ([], [])
@@ -96,7 +94,7 @@ async def test_what_could_not_be_fetched_may_be_tried_by_others(tmp_path: Path) 
         mine, theirs = Shares(one), Shares(other)
         for stretch in mine.take(all_of_them):
             for _, node in stretch.files:
-                stretch.ended(node, failed=True)
+                stretch.ended(node, here=False)
         assert [*theirs.take(all_of_them)] == []
         mine.give_back()
         assert theirs.settle() == []
@@ -144,7 +142,7 @@ async def test_what_takes_long_is_helped_with(tmp_path: Path, autojump_clock: tr
         assert begun.size is not None
         filler.write(0, bytes(begun.size))
         os.close(filler.complete())
-        stretches[0].ended(begun, failed=False)
+        stretches[0].ended(begun, here=True)
         await one.objects.sync()
         assert [node.id for (_, node), _ in theirs.settle()] == [begun.id]
         assert theirs.put_off == 0

@@ -34,6 +34,9 @@ FIRST_LOOK = 0.005
 LONGEST_LOOK = 0.1
 """Seconds between the first two looks at what others have, from where on they double, and at most."""
 
+GLANCE_INTERVAL = 0.5
+"""Seconds between two such looks while there is something to fetch here."""
+
 Send = trio.MemorySendChannel[tuple[File, Stretch]]
 Receive = trio.MemoryReceiveChannel[tuple[File, Stretch]]
 
@@ -163,7 +166,7 @@ class Run:
     async def _look_now_and_then(self) -> None:
         """Let others have what they may believe the index about, and see what they have done."""
         while True:
-            await trio.sleep(LONGEST_LOOK)
+            await trio.sleep(GLANCE_INTERVAL)
             self._shares.give_back()
             self._count(self._shares.settle())
 

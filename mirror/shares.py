@@ -92,13 +92,13 @@ class Shares:
             files = [file for file in neighbours if file[1].id not in self._failed]
             if not files:
                 continue
-            if (stretch := self._take(number, files)) is not None:
+            if (stretch := self._take(number, files)) is None:
+                self.others = True
+                if not self._put_off:
+                    self._came_at = trio.current_time()
+                self._put_off.append((number, files))
+            elif stretch.files:
                 yield stretch
-                continue
-            self.others = True
-            if not self._put_off:
-                self._came_at = trio.current_time()
-            self._put_off.append((number, files))
 
     def settle(self) -> list[tuple[File, int]]:
         """Those of what was put off that are complete now, with their sizes."""
@@ -184,7 +184,10 @@ class Shares:
         if not self._taken[number] and not self._turns.take(number):
             return None
         self._taken[number] += 1
-        stretch = Stretch(number, files)
+        # It may be some time since they were looked at, and another process had the turn meanwhile.
+        complete, missing = self.look(files)
+        self._complete += [file for file, _ in complete]
+        stretch = Stretch(number, missing)
         self._mine.append(stretch)
         return stretch
 

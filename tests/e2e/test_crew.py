@@ -17,7 +17,7 @@ from tests.support.clouds import ByBeginning
 from tests.support.command import PROGRAM, mirror
 from tests.support.crowd import Crowd, autoindex
 from tests.support.data import KiB, MiB, noise, put, same_bytes
-from tests.support.hostile import Seen, hostile
+from tests.support.hostile import Seen, Wire, hostile
 from tests.support.mounts import mounted
 from tests.support.servers import Server, apache, nginx
 from tests.support.waiting import eventually
@@ -202,6 +202,30 @@ def test_all_together_keep_to_the_connections(cache: Path, size: str) -> None:
         summary = json.loads(mirror("warm", "--json", server.url, "--cache", cache, *options).ok().out)
     assert summary["files_done"] == 200
     assert 4 <= crowd.highest <= 7
+
+
+def test_a_file_that_cannot_be_had_is_said_once(cache: Path) -> None:
+    """Whoever of them tried it: the others do not try for as long again."""
+    rows = "".join(
+        f'<a href="{n}.bin">{n}.bin</a>{" " * 40}29-Nov-2026 07:00{1000:>19}\n' for n in range(100)
+    )
+    asked: Counter[str] = Counter()
+
+    def answer(seen: Seen) -> tuple[str, bytes]:
+        return autoindex("/", rows) if seen.path == "/" else ("application/octet-stream", b"x" * 1000)
+
+    def refuse(seen: Seen, wire: Wire) -> None:
+        asked[seen.path] += 1
+        wire.head(403, {"Content-Length": 0})
+
+    bad = {f"/{n}.bin": refuse for n in (7, 50, 99)}
+    with hostile(ByBeginning({"/": Crowd(0.01, answer)} | bad)) as server:
+        done = mirror("warm", "--json", "--processes", "3", server.url, "--cache", cache)
+    summary = json.loads(done.out)
+    assert done.code == 1
+    assert (summary["ok"], summary["files_done"], summary["failed"]) == (False, 97, 3)
+    assert sorted(failure["path"] for failure in summary["failures"]) == ["50.bin", "7.bin", "99.bin"]
+    assert set(asked) == set(bad)
 
 
 def test_pinned_files_are_fetched_together_as_well(folder: Path, origin: Server, cache: Path) -> None:

@@ -1,15 +1,12 @@
 """Work on files: on the event loop where it takes a moment, else by `_files`' thread.
 
-Making, writing and naming a small file usually takes less time than going to a thread for it. That changes
-while the disk syncs, for then the file system makes everybody wait who does so; and there are file systems,
-and states of them, that are slower by far (ext4 passes over every inode that was deleted in the last five
-minutes). This thread waits in the loop's place, does what a file needs in one go, and needs no interpreter
-for it.
+Making, writing and naming a small file takes less time than going to a thread for it. That changes while
+the disk syncs, for then the file system makes everybody wait who does so. This thread waits in the loop's
+place, does what a file needs in one go, and needs no interpreter for it.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TypeAlias
 
 import trio
@@ -18,30 +15,12 @@ from cache import _files
 
 Job: TypeAlias = "_files.Job[trio.lowlevel.Task]"
 
-SLOW = 150e-6
-"""Seconds of a job from which on the way to the thread, some 50 µs, is worth it."""
-LOOKS = 16
-"""While jobs are slow, every such one is done on the loop: they may have become quick again."""
-
 
 class FileThread:
     """The thread of one trio run."""
 
     def __init__(self) -> None:
         self._thread: _files.Thread[trio.lowlevel.Task] = _files.Thread()
-        self._usual = 0.0
-        """Seconds that a job takes on the loop, of the last few."""
-        self._jobs = 0
-
-    async def do_well(self, job: Job) -> Job:
-        """Have a job done by whoever delays the loop less; returns it."""
-        self._jobs += 1
-        if self._usual > SLOW and self._jobs % LOOKS:
-            return await self.do(job)
-        began = time.perf_counter()
-        job.run_at_once()
-        self._usual += (time.perf_counter() - began - self._usual) / 8
-        return job
 
     async def do(self, job: Job) -> Job:
         """Have a job done, after those that were asked for before; returns it.
@@ -60,11 +39,7 @@ class FileThread:
                 for job in self._thread.done():
                     trio.lowlevel.reschedule(job.token)
         finally:
-            self.close()
-
-    def close(self) -> None:
-        """End the thread, once what it was asked for is done."""
-        self._thread.close()
+            self._thread.close()
 
 
 def _not_now(_: object) -> trio.lowlevel.Abort:
@@ -86,6 +61,5 @@ def file_thread() -> FileThread:
 
 
 async def done(job: Job, *, waits: bool) -> Job:
-    """Do a job, in the thread when it ``waits`` for the disk or is slow for another reason; returns it."""
-    thread = file_thread()
-    return await (thread.do(job) if waits else thread.do_well(job))
+    """Do a job, in the thread when it ``waits`` for the disk; returns it."""
+    return await file_thread().do(job) if waits else job.run_at_once()

@@ -18,7 +18,7 @@ import trio.testing
 
 from cache import _files
 from cache._files import Job, store, take
-from cache.file_thread import LOOKS, SLOW, FileThread, done, file_thread
+from cache.file_thread import done, file_thread
 
 BLOCK = 1000
 
@@ -189,46 +189,6 @@ async def test_jobs_are_done_in_their_order_also_for_who_is_cancelled(tmp_path: 
     assert scope.cancelled_caught
     assert len(got) <= 100
     assert sorted(got) == sorted(int(path.name) for path in tmp_path.iterdir())
-
-
-async def test_slow_files_are_the_threads_until_they_are_quick_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now, cost = 0.0, 0.1 * SLOW
-    on_the_loop, in_the_thread = 0, 0
-
-    class Timed:
-        def run_at_once(self) -> None:
-            nonlocal now, on_the_loop
-            now += cost
-            on_the_loop += 1
-
-    class Watched(FileThread):
-        async def do(self, job: Any) -> Any:
-            nonlocal in_the_thread
-            in_the_thread += 1
-            return job
-
-    async def jobs(count: int) -> tuple[int, int]:
-        nonlocal on_the_loop, in_the_thread
-        on_the_loop = in_the_thread = 0
-        for _ in range(count):
-            await watched.do_well(Timed())  # type: ignore[arg-type]
-        return on_the_loop, in_the_thread
-
-    monkeypatch.setattr("cache.file_thread.time.perf_counter", lambda: now)
-    watched = Watched()
-    try:
-        assert await jobs(100) == (100, 0)
-        cost = 100 * SLOW
-        loop, thread = await jobs(10 * LOOKS)
-        assert loop <= 12
-        assert loop + thread == 10 * LOOKS
-        cost = 0.1 * SLOW
-        await jobs(60 * LOOKS)
-        assert await jobs(100) == (100, 0)
-    finally:
-        watched.close()
 
 
 def test_what_is_left_at_the_end_is_done_and_closed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import struct
+from collections import deque
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from cache.folder import CLAIMS
 from cache.names import alone, share
 
 _NOTE = struct.Struct("<q")
+_RECENT = 64
+"""The last notes, which are not made once more."""
 _MANY = 4096
 """Notes are rewritten when there are so many more than are needed."""
 
@@ -46,22 +49,29 @@ class Claim:
         except OSError as exc:
             raise errors.of_os(exc, f"claim room in {folder}") from exc
         self._notes = 0
+        self._recent: deque[int] = deque(maxlen=_RECENT)
 
     def note(self, nodes: Collection[int]) -> None:
         """Note that this process is about to write to, or to remove, the objects of nodes."""
-        notes = b"".join(_NOTE.pack(node) for node in nodes)
+        # Whoever waits for the lease of another process tries again and again.
+        new = [node for node in nodes if node not in self._recent]
+        if not new:
+            return
+        notes = b"".join(_NOTE.pack(node) for node in new)
         try:
             written = os.write(self._fd, notes)
             if written < len(notes):
                 written += os.write(self._fd, notes[written:])
         except OSError as exc:
             raise errors.of_os(exc, "note whose object is written") from exc
-        self._notes += len(nodes)
+        self._notes += len(new)
+        self._recent.extend(new)
 
     def keep(self, nodes: Collection[int]) -> None:
         """Forget the notes of all but ``nodes``, when that is worth it."""
         if not self._notes or (nodes and self._notes - len(nodes) < _MANY):
             return
+        self._recent.clear()
         kept = b"".join(_NOTE.pack(node) for node in nodes)
         # At every moment in between the file has all that are kept: a kill leaves too many, never too few.
         fd = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_CLOEXEC)  # without O_APPEND

@@ -182,10 +182,10 @@ class Filler:
         with held.lock:
             held.state = HeldState.DISCARDED
         self._durability.forget(held)
-        self._space.finished(held)
         try:
             unlink(held.paths.part)
         finally:
+            self._space.finished(held)  # not before: until then its note says that there may be bytes
             self._forget_rows(held)
 
     def close(self) -> None:

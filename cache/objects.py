@@ -259,7 +259,7 @@ class Objects:
             return self._fill_on(held, node)
         paths = self._names.of(node.key)
         while True:
-            with suppress(_StaleError):
+            with suppress(_StaleError), self._space.noted([node.id]):
                 return self._hold(node, paths, _files.take(*paths, True).run())
 
     async def begin(self, node: Node) -> Filler | None:
@@ -268,7 +268,7 @@ class Objects:
             return await self.patiently(self._fill_on, held, node)
         paths = self._names.of(node.key)
         while True:
-            with suppress(_StaleError):
+            with suppress(_StaleError), self._space.noted([node.id]):
                 return self._hold(node, paths, await done(_files.take(*paths, True), waits=self.syncing))
 
     def _hold(self, node: Node, paths: Paths, job: Job) -> Filler | None:

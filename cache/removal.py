@@ -84,6 +84,10 @@ class Removal:
 
     def _remove_some(self, nodes: Sequence[Node], *, in_use: bool, ghosts: bool) -> list[Removed]:
         with ExitStack() as stack:
+            # Noted first: also what is freed goes to the claim of this process, which then exists.
+            ids = [node.id for node in nodes]
+            self._note(ids)
+            stack.callback(self._space.forget_note, ids)
             chosen = []
             for node in nodes:
                 paths = self._names.of(node.key)
@@ -97,10 +101,7 @@ class Removal:
                 chosen.append((node, paths))
             if not chosen:
                 return []
-            # Noted first: what is freed goes to the claim of this process, which then exists.
             ids = [node.id for node, _ in chosen]
-            self._note(ids)
-            stack.callback(self._space.removed, ids)
             try:
                 removed = self._forget(ids, ghosts=ghosts)
             except CacheFull:
@@ -122,11 +123,11 @@ class Removal:
 
     def _note(self, nodes: list[int]) -> None:
         try:
-            self._space.about_to_remove(nodes)
+            self._space.note(nodes)
         except CacheFull:
             if not self._reserve.spend():
                 raise
-            self._space.about_to_remove(nodes)
+            self._space.note(nodes)
 
     def _lease(self, paths: Paths) -> Lease | None:
         try:
@@ -171,12 +172,9 @@ class Removal:
             if row is None and final is None:
                 unlink(paths.part)  # bytes that no row names
             elif row is not None and final is None and not part:
-                self._space.about_to_remove([node.id])
-                try:
+                with self._space.noted([node.id]):
                     self._forget([node.id], ghosts=False)
                     unlink(paths.part)
-                finally:
-                    self._space.removed([node.id])
             elif row is not None:
                 there = final or os.fstat(lease.fd)
                 occupied = there.st_blocks * 512 + space.BLOCK

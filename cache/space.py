@@ -20,8 +20,9 @@ import logging
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class Space:
         # waits for it. It is taken before the other.
         self._noting = threading.Lock()
         self._claim: Claim | None = None  # guarded by _noting, as the next
-        self._removing: Counter[int] = Counter()
+        self._changing: Counter[int] = Counter()
         self._lock = threading.Lock()
         # All below is guarded by _lock; of _takers also by _noting that it grows.
         self._claimed = 0
@@ -143,15 +144,9 @@ class Space:
         return any(held.allotted > held.counted for held in self._takers)
 
     def begun(self, held: Held) -> None:
-        """Note that an object is going to be filled, before a byte of it is; ends with `finished`. Blocks.
-
-        Raises:
-            CacheFull, CacheBroken: that cannot be noted.
-        """
-        with self._noting:
-            self._made().note([held.node.id])
-            with self._lock:
-                self._takers.add(held)
+        """An object that is `noted` is going to be filled; ends with `finished`. Blocks."""
+        with self._noting, self._lock:
+            self._takers.add(held)
 
     def allot(self, held: Held, total: int) -> bool:
         """Let an object take ``total`` bytes of disk in all, if the claim has so much to spare."""
@@ -186,16 +181,32 @@ class Space:
                 raise no_room(short, f"{held.node.name} ({size:,} bytes)")
             total = footprint(size)  # what is needed, where there is no room for a step of it
 
-    def about_to_remove(self, nodes: list[int]) -> None:
-        """Note whose objects are going to be removed, until they are `removed`. Raises as `begun` does."""
+    @contextmanager
+    def noted(self, nodes: list[int]) -> Iterator[None]:
+        """Note whose objects are going to be changed, while they are.
+
+        To be entered before a lease is taken: whoever settles for a dead process leaves alone what has one,
+        and relies on its holder's note. Blocks.
+
+        Raises:
+            CacheFull, CacheBroken: that cannot be noted.
+        """
+        self.note(nodes)
+        try:
+            yield
+        finally:
+            self.forget_note(nodes)
+
+    def note(self, nodes: list[int]) -> None:
+        """What `noted` begins with. Raises as it does."""
         with self._noting:
             self._made().note(nodes)
-            self._removing.update(nodes)
+            self._changing.update(nodes)
 
-    def removed(self, nodes: list[int]) -> None:
-        """The names of these objects are gone, or stay."""
+    def forget_note(self, nodes: list[int]) -> None:
+        """What `noted` ends with."""
         with self._noting:
-            self._removing -= Counter(nodes)
+            self._changing -= Counter(nodes)
 
     def _made(self) -> Claim:
         if self._claim is None:
@@ -276,7 +287,7 @@ class Space:
                 return
             with self._lock:
                 taking = {held.node.id for held in self._takers}
-            claim.keep(taking | self._removing.keys())
+            claim.keep(taking | self._changing.keys())
         with self._lock:
             spare = self._claimed - self._allotted - (STEP if self._writing() else 0)
             if spare <= 0:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from cache import Cache, CacheFull, Node
+from cache import Cache, CacheFull, Node, _files
 from cache import space as space_module
 from cache.limits import Amount, Disk, Limits, room
 from cache.space import footprint
-from tests.cache.support import content, file, files, fill, read_all, write
+from tests.cache.support import complete, content, file, files, fill, read_all, write
 from tests.cache.test_processes import other
 
 KIB = 1024
@@ -239,11 +240,11 @@ async def test_the_note_of_a_removal_stays_until_the_names_are_gone(cache: Cache
     await fetch(cache, node)
     await cache.objects.sync()
     space = cache.space
-    space.about_to_remove([node.id])
+    space.note([node.id])
     await space.given_back()
     notes = home / "claims" / space.claim_name
     assert node.id.to_bytes(8, "little") in notes.read_bytes()
-    space.removed([node.id])
+    space.forget_note([node.id])
     await space.given_back()
     assert notes.read_bytes() == b""
 
@@ -265,3 +266,33 @@ async def test_many_fills_at_once_keep_to_the_limit(cache: Cache, home: Path, li
         for start in range(8):
             nursery.start_soon(some, nodes[start::8])
     assert limit_bytes // 2 < highest <= limit_bytes
+
+
+async def test_a_lease_is_noted_before_it_is_taken(
+    cache: Cache, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever settles for the dead leaves alone what has one: its holder may be killed in the next moment."""
+    noted: list[set[int]] = []
+    take = _files.take
+
+    def notes() -> set[int]:
+        all_of_them = b"".join(path.read_bytes() for path in (home / "claims").iterdir())
+        return {int.from_bytes(all_of_them[at : at + 8], "little") for at in range(0, len(all_of_them), 8)}
+
+    def watched(*args: Any) -> Any:
+        noted.append(notes())
+        return take(*args)
+
+    monkeypatch.setattr(_files, "take", watched)
+    filled, begun = await files(cache, file("filled"), file("begun"))
+    complete(cache, filled)
+    filler = await cache.objects.begin(begun)
+    assert filler is not None
+    filler.close()
+    await cache.objects.sync()
+    assert notes() == set()
+    await cache.objects.drop(filled)
+    assert len(noted) == 3
+    assert filled.id in noted[0]
+    assert begun.id in noted[1]
+    assert filled.id in noted[2]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import trio
@@ -76,6 +77,20 @@ async def claims(cache: Cache) -> None:
     await told()
 
 
+async def leased(cache: Cache) -> None:
+    """Take the lease of a file, and get no further."""
+    nodes = await files(cache, file("a", SIZE), file("b", SIZE), file("c", SIZE))
+
+    def hold(*_: object) -> None:
+        say("leased")
+        time.sleep(1000)
+
+    say("open")
+    await told()
+    cache.objects._hold = hold  # type: ignore[method-assign]
+    await cache.objects.begin(nodes[0])
+
+
 async def slowly(cache: Cache) -> None:
     """Fetch a file in many steps, each safe before the next; half-way, wait to be told to go on."""
     (node,) = await files(cache, file("a", SIZE))
@@ -95,9 +110,15 @@ async def main() -> None:
     say("ready")
     await told()
     async with Cache.open(folder) as cache:
-        await {"warm": warm, "half": half, "unsealed": unsealed, "slowly": slowly, "claims": claims}[what](
-            cache
-        )
+        parts = {
+            "warm": warm,
+            "half": half,
+            "unsealed": unsealed,
+            "slowly": slowly,
+            "claims": claims,
+            "leased": leased,
+        }
+        await parts[what](cache)
 
 
 if __name__ == "__main__":

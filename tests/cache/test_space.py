@@ -234,6 +234,25 @@ async def test_the_room_of_a_dead_process_is_counted_and_given_back(home: Path) 
         assert list((home / "claims").iterdir()) == []
 
 
+async def test_what_two_dead_processes_had_is_counted(home: Path) -> None:
+    """One wrote more than the index knew; the other had its lease, and no more, when that was settled."""
+    with other("claims", home) as writer, other("leased", home) as holder:
+        writer.go()
+        assert writer.heard() == "claimed"
+        holder.go()
+        assert holder.heard() == "open"  # before the first one dies: it settles nothing
+        writer.process.kill()
+        writer.process.wait()
+        holder.go()
+        assert holder.heard() == "leased"
+        async with Cache.open(home):
+            pass
+    async with Cache.open(home) as cache:
+        now = cache.space.room()
+        assert now.claimed == 0
+        assert on_disk(home) <= now.occupied <= on_disk(home) + 3 * space_module.BLOCK
+
+
 async def test_the_note_of_a_removal_stays_until_the_names_are_gone(cache: Cache, home: Path) -> None:
     """Also when what is spare is given back meanwhile: after a kill nobody else would know of the object."""
     (node,) = await files(cache, file("a", SIZE))

@@ -268,8 +268,12 @@ class Objects:
             return await self.patiently(self._fill_on, held, node)
         paths = self._names.of(node.key)
         while True:
-            with suppress(_StaleError), self._space.noted([node.id]):
-                return self._hold(node, paths, await done(_files.take(*paths, True), waits=self.syncing))
+            await self.patiently(self._space.note, [node.id])
+            try:
+                with suppress(_StaleError):
+                    return self._hold(node, paths, await done(_files.take(*paths, True), waits=self.syncing))
+            finally:
+                self._space.forget_note([node.id])
 
     def _hold(self, node: Node, paths: Paths, job: Job) -> Filler | None:
         """Begin with a lease that was taken. Raises `_StaleError`: it has to be taken once more."""

@@ -91,10 +91,10 @@ class Space:
         # Whoever has this one writes to a file, which may have to wait for a sync: nobody on the event loop
         # waits for it. It is taken before the other.
         self._noting = threading.Lock()
-        self._claim: Claim | None = None  # guarded by _noting, as the next
-        self._changing: Counter[int] = Counter()
+        self._claim: Claim | None = None  # guarded by _noting
         self._lock = threading.Lock()
-        # All below is guarded by _lock; of _takers also by _noting that it grows.
+        # All below is guarded by _lock.
+        self._changing: Counter[int] = Counter()
         self._claimed = 0
         self._allotted = 0
         self._takers: set[Held] = set()
@@ -144,8 +144,8 @@ class Space:
         return any(held.allotted > held.counted for held in self._takers)
 
     def begun(self, held: Held) -> None:
-        """An object that is `noted` is going to be filled; ends with `finished`. Blocks."""
-        with self._noting, self._lock:
+        """An object that is noted is going to be filled, and stays noted; ends with `finished`."""
+        with self._lock:
             self._takers.add(held)
 
     def allot(self, held: Held, total: int) -> bool:
@@ -183,14 +183,7 @@ class Space:
 
     @contextmanager
     def noted(self, nodes: list[int]) -> Iterator[None]:
-        """Note whose objects are going to be changed, while they are.
-
-        To be entered before a lease is taken: whoever settles for a dead process leaves alone what has one,
-        and relies on its holder's note. Blocks.
-
-        Raises:
-            CacheFull, CacheBroken: that cannot be noted.
-        """
+        """`note`, and `forget_note` at the end. Blocks."""
         self.note(nodes)
         try:
             yield
@@ -198,14 +191,26 @@ class Space:
             self.forget_note(nodes)
 
     def note(self, nodes: list[int]) -> None:
-        """What `noted` begins with. Raises as it does."""
-        with self._noting:
-            self._made().note(nodes)
-            self._changing.update(nodes)
+        """Note whose objects are going to be changed, until that is forgotten. Blocks.
+
+        To be called before a lease is taken: whoever settles for a dead process leaves alone what has one,
+        and relies on its holder's note.
+
+        Raises:
+            CacheFull, CacheBroken: that cannot be noted.
+        """
+        with self._lock:
+            self._changing.update(nodes)  # first: nobody drops a note of these from now on
+        try:
+            with self._noting:
+                self._made().note(nodes)
+        except BaseException:
+            self.forget_note(nodes)
+            raise
 
     def forget_note(self, nodes: list[int]) -> None:
-        """What `noted` ends with."""
-        with self._noting:
+        """They are not changed any more."""
+        with self._lock:
             self._changing -= Counter(nodes)
 
     def _made(self) -> Claim:
@@ -286,8 +291,8 @@ class Space:
             if claim is None:
                 return
             with self._lock:
-                taking = {held.node.id for held in self._takers}
-            claim.keep(taking | self._changing.keys())
+                needed = {held.node.id for held in self._takers} | self._changing.keys()
+            claim.keep(needed)
         with self._lock:
             spare = self._claimed - self._allotted - (STEP if self._writing() else 0)
             if spare <= 0:

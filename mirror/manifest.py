@@ -29,6 +29,7 @@ from mirror.background import background
 from mirror.engine import Engine, open_engine
 from mirror.errors import MirrorError, NoSpace, OriginFailed, Stalled
 from mirror.fetch import Priority
+from mirror.fetching import GIVE_UP_AFTER, Progress
 from mirror.http import answers
 from mirror.limits import raise_descriptor_limit
 from mirror.remotes.base import Addressed
@@ -37,7 +38,7 @@ from mirror.remotes.names import to_url
 from mirror.selection import File, read_patterns, walk
 from mirror.times import SECOND
 from mirror.traffic import Traffic
-from mirror.warm import GIVE_UP_AFTER, REPORT_INTERVAL, Progress
+from mirror.warm import REPORT_INTERVAL
 
 QUEUE = 256
 """Files found and not written yet."""

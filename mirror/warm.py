@@ -18,11 +18,11 @@ from mirror.background import background
 from mirror.budget import Budget, apply_limits
 from mirror.crew import Crew, Helper, left_for_caller
 from mirror.engine import Engine, open_engine
-from mirror.fetching import GIVE_UP_AFTER, Progress, Run, Summary
+from mirror.fetching import Progress, Run, Summary
 from mirror.selection import read_patterns
 from mirror.traffic import Traffic
 
-__all__ = ["GIVE_UP_AFTER", "REPORT_INTERVAL", "Progress", "Summary", "fetch", "warm"]
+__all__ = ["REPORT_INTERVAL", "Progress", "Summary", "fetch", "warm"]
 
 REPORT_INTERVAL = 0.1
 """Seconds between two reports of progress."""

@@ -12,8 +12,9 @@ END = b"."
 
 MOST = 64 * 1024
 """Bytes of a packet."""
-LONGEST = 8 * 1024
-"""Characters of a line for the log: each takes at most six bytes of a packet."""
+LONGEST = 4 * 1024
+"""Characters of a reason, or of a line for the log. Each takes at most six bytes of a packet; a path has as
+many."""
 
 Message = dict[str, Any]
 """From a helper, one JSON object in each packet: ``fetched``, ``came`` and ``under_way``, a number of files

@@ -10,11 +10,14 @@ import pytest
 
 from mirror.crew import forked, helpers_share, left_for_caller, size_of_crew
 from mirror.crew.messages import LONGEST, MOST, packed, unpacked
+from mirror.namespace import LONGEST_PATH
 from mirror.traffic import Traffic
 
 
 def test_any_line_fits_into_a_packet() -> None:
     assert len(packed({"level": 2**31, "says": "\ud800" * LONGEST})) < MOST
+    long = {"failed": 2**63, "path": "\1" * LONGEST_PATH, "why": "\1" * LONGEST, "origin": False}
+    assert len(packed(long)) < MOST
     assert unpacked(packed({"says": "näher \0 \U0001f600 am Ende"})) == {
         "says": "näher \0 \U0001f600 am Ende"
     }

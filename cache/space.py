@@ -88,7 +88,7 @@ class Space:
         self._cache = cache
         self._reader = reader
         self._writer = writer
-        # Whoever has this one writes to a file, which may have to wait for a sync: it is held for nothing else.
+        # Whoever has this one writes to a file, which may wait for a sync: it is held for nothing else.
         # It is taken before the other.
         self._noting = threading.Lock()
         self._claim: Claim | None = None  # guarded by _noting

@@ -2,8 +2,8 @@
 # Debian packages by .ci/system, Python packages into .venv. When all is there that takes no time.
 
 PYTHON ?= python3
-# Processes of the test suite.
-JOBS ?= 2
+# Processes of the test suite: more than processors, for the tests of whole commands wait most of their time.
+JOBS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 
 bin := .venv/bin
 c_sources := $(shell find cache mirror -name '*.c' -o -name '*.h')

@@ -7,37 +7,45 @@ place, does what a file needs in one go, and needs no interpreter for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import trio
 
 from cache import _files
 
-Job: TypeAlias = "_files.Job[trio.lowlevel.Task]"
+Job: TypeAlias = "_files.Job[trio.lowlevel.Task | None]"
+
+
+MANY = 3
+"""From so many jobs on the way to the thread is worth it."""
 
 
 class FileThread:
     """The thread of one trio run."""
 
     def __init__(self) -> None:
-        self._thread: _files.Thread[trio.lowlevel.Task] = _files.Thread()
+        self._thread: _files.Thread[trio.lowlevel.Task | None] = _files.Thread()
 
-    async def do(self, job: Job) -> Job:
-        """Have a job done, after those that were asked for before; returns it.
+    async def do(self, *jobs: Job) -> None:
+        """Have jobs done, after those that were asked for before.
 
-        It is done whatever happens: who is cancelled hears of it when it next waits for something.
+        They are done whatever happens: who is cancelled hears of it when it next waits for something.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._thread.submit(job, trio.lowlevel.current_task())
+        *others, last = jobs
+        for job in others:
+            self._thread.submit(job, None)
+        self._thread.submit(last, trio.lowlevel.current_task())
         await trio.lowlevel.wait_task_rescheduled(_not_now)
-        return job
 
     async def _hear(self) -> None:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._thread.fileno())
                 for job in self._thread.done():
-                    trio.lowlevel.reschedule(job.token)
+                    if job.token is not None:
+                        trio.lowlevel.reschedule(job.token)
         finally:
             self._thread.close()
 
@@ -62,4 +70,17 @@ def file_thread() -> FileThread:
 
 async def done(job: Job, *, waits: bool) -> Job:
     """Do a job, in the thread when it ``waits`` for the disk; returns it."""
-    return await file_thread().do(job) if waits else job.run_at_once()
+    if waits:
+        await file_thread().do(job)
+    else:
+        job.run_at_once()
+    return job
+
+
+async def all_done(jobs: Sequence[Job], *, waits: bool) -> None:
+    """Do jobs: in the thread, where others compute meanwhile, unless it is a few of them that do not wait."""
+    if waits or len(jobs) >= MANY:
+        await file_thread().do(*jobs)
+    else:
+        for job in jobs:
+            job.run_at_once()

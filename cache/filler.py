@@ -72,7 +72,14 @@ class Filler:
         After `CacheFull` it may be tried again.
         """
         self._may_be_written(size := sum(len(chunk) for chunk in chunks))
-        job = await done(self._job(0, chunks, size), waits=self._durability.syncing)
+        return self.stored(size, await done(self._job(0, chunks, size), waits=self._durability.syncing))
+
+    def storing(self, data: memoryview) -> Job:
+        """What `store` has to do with all of a file that has room (`Objects.allot`); see `stored`."""
+        return self._job(0, [data], len(data))
+
+    def stored(self, size: int, job: Job) -> int:
+        """What `store` does when the job is done."""
         self._wrote(0, size, job)
         return self._named(job)
 

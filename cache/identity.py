@@ -68,13 +68,12 @@ class Identity:
 
 
 _NAMES = tuple(field.name for field in fields(Identity))
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 def write(fd: int, identity: Identity) -> bool:
     """Set the attribute; False where the file system cannot hold it. Raises OSError."""
-    value = json.dumps(
-        {"format": FORMAT} | {name: getattr(identity, name) for name in _NAMES}, separators=(",", ":")
-    )
+    value = _JSON.encode({"format": FORMAT} | {name: getattr(identity, name) for name in _NAMES})
     try:
         os.setxattr(fd, ATTRIBUTE, value.encode())
     except OSError as exc:

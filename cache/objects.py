@@ -36,7 +36,7 @@ from cache.durability import Durability
 from cache.errors import CacheError, CacheFull
 from cache.eviction import Eviction
 from cache.extents import Extents
-from cache.file_thread import Job, done
+from cache.file_thread import Job, all_done, done
 from cache.filler import Filler
 from cache.held import Held, HeldState
 from cache.index import Reader
@@ -50,7 +50,7 @@ from cache.recalls import Recalls
 from cache.removal import Removal
 from cache.reserve import Reserve
 from cache.rows import ObjectRow, Payer, Sealed
-from cache.space import BLOCK, Space
+from cache.space import BLOCK, Space, min_total
 from cache.sums import Sums
 from cache.tree import Tree
 from cache.writer import Writer, result_of
@@ -260,7 +260,9 @@ class Objects:
         paths = self._names.of(node.key)
         while True:
             with suppress(_StaleError), self._space.noted([node.id]):
-                return self._hold(node, paths, _files.take(*paths, True).run())
+                return self._hold(
+                    node, paths, _files.take(*paths, True).run(), rows.get(self._reader, node.id)
+                )
 
     async def begin(self, node: Node) -> Filler | None:
         """`fill`, without blocking the event loop."""
@@ -270,16 +272,39 @@ class Objects:
         while True:
             # Noted on the loop: eight bytes, and the way to a thread would cost a quarter of a small file.
             with suppress(_StaleError), self._space.noted([node.id]):
-                return self._hold(node, paths, await done(_files.take(*paths, True), waits=self.syncing))
+                job = await done(_files.take(*paths, True), waits=self.syncing)
+                return self._hold(node, paths, job, rows.get(self._reader, node.id))
 
-    def _hold(self, node: Node, paths: Paths, job: Job) -> Filler | None:
-        """Begin with a lease that was taken. Raises `_StaleError`: it has to be taken once more."""
+    async def begin_all(self, nodes: Sequence[Node]) -> list[Filler | None]:
+        """`begin` for many of which nothing is here, as far as is known; None: there is more to it."""
+        fillers: dict[int, Filler | None] = {}
+        paths = {node.id: self._names.of(node.key) for node in nodes if self.held(node) is None}
+        jobs: dict[int, Job] = {id_: _files.take(*each, True) for id_, each in paths.items()}
+        with self._space.noted(list(paths)):
+            await all_done(list(jobs.values()), waits=self.syncing)
+            known = rows.get_all(self._reader, list(paths))
+            for node in nodes:
+                if node.id in jobs:
+                    with suppress(_StaleError, CacheError):
+                        row = known.get(node.id)
+                        fillers[node.id] = self._hold(node, paths[node.id], jobs.pop(node.id), row)
+        return [fillers.get(node.id) for node in nodes]
+
+    def allot(self, filler: Filler, size: int) -> bool:
+        """`reserve`, where there is room at once; False: there is not."""
+        return self._space.allot(filler.held, min_total(filler.held, size))
+
+    def _hold(self, node: Node, paths: Paths, job: Job, row: ObjectRow | None) -> Filler | None:
+        """Begin with a lease that was taken before the ``row`` was read; whoever had it had written that.
+
+        Raises `_StaleError`: it has to be taken once more.
+        """
         taken = Taken.of(paths.part, job)
         if taken is None:
             return None
         lease, fd = taken.lease, taken.writer
         try:
-            held = self._held_by(node, paths, taken)
+            held = self._held_by(node, paths, taken, row)
             if held is None:
                 lease.remove()
                 return None
@@ -303,10 +328,9 @@ class Objects:
             self._held[node.key] = held
         return self._filler(held, fd)
 
-    def _held_by(self, node: Node, paths: Paths, taken: Taken) -> Held | None:
+    def _held_by(self, node: Node, paths: Paths, taken: Taken, row: ObjectRow | None) -> Held | None:
         """What a lease holds; None: the object is complete."""
         lease = taken.lease
-        row = rows.get(self._reader, node.id)
         if taken.found >= 0 and not self._clear(taken.found, node, row, paths):
             return None
         if _continues(row, lease, node):

@@ -11,7 +11,7 @@ together are about as fast as one with as many jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -22,7 +22,7 @@ from mirror.background import background
 from mirror.budget import Budget
 from mirror.engine import Engine
 from mirror.errors import DoesNotFit, MirrorError, NoSpace, OriginFailed, Stalled
-from mirror.fetch import Priority
+from mirror.fetch import Fill, Lane, Priority
 from mirror.selection import File, walk
 from mirror.shares import Shares, Stretch
 
@@ -37,8 +37,10 @@ LONGEST_LOOK = 0.1
 GLANCE_INTERVAL = 0.5
 """Seconds between two such looks while there is something to fetch here."""
 
-Send = trio.MemorySendChannel[tuple[File, Stretch]]
-Receive = trio.MemoryReceiveChannel[tuple[File, Stretch]]
+Load = tuple[Sequence[File], Stretch]
+"""Files of one stretch for one job, which fetches them one after the other."""
+Send = trio.MemorySendChannel[Load]
+Receive = trio.MemoryReceiveChannel[Load]
 
 
 @dataclass(slots=True)
@@ -171,7 +173,7 @@ class Run:
             self._count(self._shares.settle())
 
     async def _list_and_fetch(self, ask: bool) -> None:
-        send, receive = trio.open_memory_channel[tuple[File, Stretch]](self._jobs)
+        send, receive = trio.open_memory_channel[Load](self._jobs)
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._list_all, send, ask)
@@ -191,7 +193,7 @@ class Run:
             self._count(complete)
             await trio.lowlevel.checkpoint()
             for stretch in self._shares.take(missing):
-                await self._hand_out(stretch, send)
+                await self._hand_out(stretch, send, len(missing))
             await self._catch_up(send, PUT_OFF)
 
         async with send:
@@ -205,17 +207,25 @@ class Run:
             self._over = True
             self.limit(self._most)
 
-    async def _hand_out(self, stretch: Stretch, send: Send) -> None:
-        for file in stretch.files:
-            self._handed_out += 1
+    async def _hand_out(self, stretch: Stretch, send: Send, at_hand: int) -> None:
+        """Give the jobs a stretch, where there are so many files in all to be given to them."""
+        for files in self._loads(stretch, at_hand):
+            self._handed_out += len(files)
             try:
-                send.send_nowait((file, stretch))
+                send.send_nowait((files, stretch))
             except trio.WouldBlock:
                 share = None if self._shares.others else self._share
                 if share is not None:
                     self._share = None
                     share()
-                await send.send((file, stretch))
+                await send.send((files, stretch))
+
+    def _loads(self, stretch: Stretch, at_hand: int) -> Iterator[Sequence[File]]:
+        """Cut a stretch so that every job has something to do, and as much of it as it can be given."""
+        files = stretch.files
+        known = self._engine.fetcher.bulk and all(node.size is not None for _, node in files)
+        most = max(1, at_hand // self._jobs) if known else 1
+        return (files[at : at + most] for at in range(0, len(files), most))
 
     async def _catch_up(self, send: Send, most: int) -> None:
         """Return once no more than so many files are put off: others have fetched the rest, or we do."""
@@ -226,8 +236,9 @@ class Run:
             stretches = self._shares.take_again()
             if not complete and not stretches and (helped := self._shares.to_help_with()) is not None:
                 stretches = [helped]
+            at_hand = sum(len(stretch.files) for stretch in stretches)
             for stretch in stretches:
-                await self._hand_out(stretch, send)
+                await self._hand_out(stretch, send, at_hand)
             if complete or stretches:
                 pause, synced = FIRST_LOOK, False
             elif not synced and not self._handed_out:
@@ -264,19 +275,27 @@ class Run:
                 while number >= self._jobs:
                     await self._more_jobs.wait()
                 try:
-                    (path, node), stretch = await receive.receive()
+                    files, stretch = await receive.receive()
                 except trio.EndOfChannel:
                     return
-                stretch.ended(node, here=await self._fetch_one(path, node))
-                self._handed_out -= 1
+                for path, node, fill in self._begun(files):
+                    stretch.ended(node, here=await self._fetch_one(path, node, fill))
+                    self._handed_out -= 1
                 if not self._handed_out:
                     self._idle.set()
                     self._idle = trio.Event()
 
-    async def _fetch_one(self, path: str, node: Node) -> bool:
+    def _begun(self, files: Sequence[File]) -> Sequence[tuple[str, Node, Fill | None]]:
+        """Begin with all files of a load, if it is several, for the fetcher does more of them in one go."""
+        if len(files) == 1:
+            return [(path, node, None) for path, node in files]
+        lane, start = Lane(), self._engine.fetcher.start
+        return [(path, node, start(node, Priority.WARM, path, lane)) for path, node in files]
+
+    async def _fetch_one(self, path: str, node: Node, fill: Fill | None) -> bool:
         """Whether it was fetched here, and as this node."""
         try:
-            fetched = await self._fetch(path, node)
+            fetched = await self._fetch(path, node, fill)
         except NoSpace as exc:
             # The others would find no room either, or take it from what this run has fetched.
             hint = "name fewer files by narrower patterns, or allow more by --cache-size"
@@ -290,14 +309,15 @@ class Run:
             return fetched
         return False
 
-    async def _fetch(self, path: str, listed: Node) -> bool:
+    async def _fetch(self, path: str, listed: Node, fill: Fill | None) -> bool:
         fetcher, node = self._engine.fetcher, listed
         if node.size is None:
             # It takes a connection as a fetch does, and there are not more than were shared out.
             async with fetcher.connection(Priority.WARM):
                 node = await self._engine.namespace.fresh(node)
             self._known(path, node.size or 0)
-        fill = await fetcher.missing(node, Priority.WARM, path)
+        fill = fill or fetcher.start(node, Priority.WARM, path)
+        await fill.whole(Priority.WARM)
         if fill.found and not self._engine.cache.objects.complete_of([node.id]):
             # Whoever completed it may die before it is safe: it is to be had once the index says so.
             self._shares.wait_for((path, node))

@@ -28,9 +28,11 @@ from mirror.fetch.fill import Fill
 from mirror.fetch.life import FillState
 from mirror.fetch.pace import Pace
 from mirror.fetch.slots import Fixed, Priority, Slots
+from mirror.fetch.small import Lane, SmallFiles
+from mirror.fetch.storing import SMALL
 from mirror.flight import SingleFlight
 from mirror.namespace import REVALIDATION, Namespace
-from mirror.remotes.base import Remote
+from mirror.remotes.base import Asked, Bulk, Remote
 from mirror.retry import Schedule
 from mirror.traffic import CONNECTIONS
 
@@ -106,6 +108,15 @@ class Fetcher:
         self._ahead = ReadAhead(namespace.children)
         self._window: deque[tuple[str, Node]] = deque(maxlen=LONGEST_QUEUE)
         self.bypass = Bypass(nursery, remote, self._slots, schedule, namespace.path)
+        self._small = (
+            SmallFiles(
+                objects, remote, self._slots, self.pace, schedule.deadline, self._by_itself, self._ended
+            )
+            if isinstance(remote, Bulk)
+            else None
+        )
+        if self._small is not None:
+            nursery.start_soon(self._small.run)
         self._without_room: set[int] = set()
         """Nodes whose fills found the cache full: reads try it again after the next open only."""
 
@@ -177,11 +188,26 @@ class Fetcher:
         """Whether all of a file is fetched, whatever is read of it."""
         return self._mode is FetchMode.WHOLE or node.size is None or node.size <= self._whole_up_to
 
-    def start(self, node: Node, priority: Priority, path: str | None = None) -> Fill:
-        """Begin to fetch a file, or raise the priority of its fill; ``path``: its own, where it is known."""
+    @property
+    def bulk(self) -> bool:
+        """Whether small files are fetched many at once, so that it pays to start several together."""
+        return self._small is not None
+
+    def start(
+        self, node: Node, priority: Priority, path: str | None = None, lane: Lane | None = None
+    ) -> Fill:
+        """Begin to fetch a file, or raise the priority of its fill.
+
+        Args:
+            node: the file.
+            priority: why.
+            path: its own, where it is known.
+            lane: of files that are asked for one after the other, if they are small.
+        """
         fill = self._fills.get(node.id)
         if fill is not None:
             fill.raise_priority(priority)
+            self._hurry(fill, priority)
             return fill
         self._without_room.discard(node.id)
         fill = self._fills[node.id] = Fill(
@@ -201,8 +227,15 @@ class Fetcher:
             else FetchMode.WHOLE,
         )
         self.counters.fills_started += 1
-        self._nursery.start_soon(self._run, fill)
+        if self._small is not None and 0 < (node.size or 0) <= SMALL:
+            self._small.add(fill, lane or Lane())
+        else:
+            self._by_itself(fill)
         return fill
+
+    def _hurry(self, fill: Fill, priority: Priority) -> None:
+        if self._small is not None and priority is Priority.DEMAND:
+            self._small.hurry(fill)
 
     async def whole(self, node: Node, priority: Priority = Priority.DEMAND) -> None:
         """Return once the file is complete and handed to ``completed``.
@@ -257,6 +290,8 @@ class Fetcher:
             if node.id in self._without_room:
                 return await self._read_origin(node, offset, stop)
             fill = self.start(node, Priority.DEMAND)
+        else:
+            self._hurry(fill, Priority.DEMAND)
         try:
             if not await self._present(fill, offset, stop):
                 return await self._read_origin(node, offset, stop)
@@ -312,25 +347,34 @@ class Fetcher:
 
     # -- life of a fill ----------------------------------------------------------------------
 
-    async def _run(self, fill: Fill) -> None:
+    def _by_itself(self, fill: Fill, asked: Asked | None = None, failure: CacheError | None = None) -> None:
+        """Have a task for a fill."""
+        self._nursery.start_soon(self._run, fill, asked, failure)
+
+    async def _run(self, fill: Fill, asked: Asked | None, failure: CacheError | None) -> None:
         try:
-            await fill.run()
+            await fill.run(asked, failure)
         finally:
-            del self._fills[fill.node.id]
-            self._fetch_ahead()
-            self.counters.bytes_fetched += fill.fetched
-            self.counters.hedges += fill.hedges.made
-            self.counters.bytes_twice += fill.hedges.wasted
-            if fill.state is FillState.COMPLETE:
-                self.counters.fills_completed += 1
-            elif fill.state is FillState.LAPSED:
-                self._delivery.forget(fill.node.id)
-            else:
-                self.counters.fills_failed += 1
-                self._delivery.forget(fill.node.id)
-                log.info("%s: not fetched: %s", self._namespace.path(fill.node), fill.error)
-                if isinstance(fill.error, NoSpace):
-                    self._read_past_the_cache(fill, str(fill.error))
+            if self._small is not None:
+                self._small.left(fill)
+            self._ended(fill)
+
+    def _ended(self, fill: Fill) -> None:
+        del self._fills[fill.node.id]
+        self._fetch_ahead()
+        self.counters.bytes_fetched += fill.fetched
+        self.counters.hedges += fill.hedges.made
+        self.counters.bytes_twice += fill.hedges.wasted
+        if fill.state is FillState.COMPLETE:
+            self.counters.fills_completed += 1
+        elif fill.state is FillState.LAPSED:
+            self._delivery.forget(fill.node.id)
+        else:
+            self.counters.fills_failed += 1
+            self._delivery.forget(fill.node.id)
+            log.info("%s: not fetched: %s", self._namespace.path(fill.node), fill.error)
+            if isinstance(fill.error, NoSpace):
+                self._read_past_the_cache(fill, str(fill.error))
 
     async def _completed(self, node: Node, fd: int) -> None:
         fill = self._fills.get(node.id)

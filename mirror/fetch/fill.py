@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
-from cache import CacheError, CacheFull, Extents, Filler, Node, Objects, same_version
+from cache import CacheError, CacheFull, Extents, Filler, Node, Objects
 from cache.digests import Digest
+from cache.file_thread import Job
 from mirror.config import FetchMode
 from mirror.errors import (
     BrokenPromise,
@@ -30,19 +32,22 @@ from mirror.errors import (
     VersionChanged,
 )
 from mirror.fetch import storing
-from mirror.fetch.appetite import Appetite
-from mirror.fetch.life import ENDED, FillState, LapsedError, NotContinued, TurnError, Waiters
+from mirror.fetch.awaited import Awaited
+from mirror.fetch.life import FillState, LapsedError, NotContinued, TurnError
 from mirror.fetch.pace import Pace
 from mirror.fetch.part import Chunk, Hedges, PartUnderWay, rests
 from mirror.fetch.plan import Range, next_part, shared
-from mirror.fetch.promise import Promise
+from mirror.fetch.promise import AT_ONCE
 from mirror.fetch.slots import Priority, Slots
 from mirror.fetch.storing import SMALL
+from mirror.fetch.version import Version
 from mirror.http.throttle import PROCESS
-from mirror.remotes.base import Part, Remote
+from mirror.remotes.base import Asked, Part, Remote
 from mirror.retry import Attempts, Schedule
 
 log = logging.getLogger(__name__)
+
+ENDING = "the mirror is shutting down"
 
 URGENT_PARTS = 4
 """Further ones for readers that wait elsewhere in the file."""
@@ -64,7 +69,7 @@ FIRST_FOLLOW_INTERVAL = 0.005
 double: most files are small, and complete in a moment."""
 
 
-class Fill:
+class Fill(Awaited):
     """The one fetch of a version in this process. `run` belongs to the fetcher's nursery."""
 
     def __init__(
@@ -83,17 +88,15 @@ class Fill:
         pace: Pace,
         mode: FetchMode = FetchMode.WHOLE,
     ) -> None:
+        super().__init__(priority, slots, mode)
         self.node = node
-        self.state = FillState.WAITING
-        self.error: MirrorError | None = None
         self.fetched = 0
         """Bytes that came over the network."""
         self.hedges = Hedges()
         self.found = False
         """It was complete already, or another process has completed it."""
-        self.served = False
-        """Readers were told that bytes are there before all were."""
-        self._path = path
+        self.path = path
+        self._version = Version(node, path)
         self._objects = objects
         self._remote = remote
         self._slots = slots
@@ -103,104 +106,32 @@ class Fill:
         self._schedule = schedule
         self._attempts = Attempts(schedule)  # of a file that has to come out of one answer
         self._filler: Filler | None = None
-        self._present = Extents()
-        self._validator = node.validator
-        self._size = node.size
-        self._promise = Promise(path)
-        self._ranged: bool | None = None  # None: the origin has not answered yet
         self._pace = pace
-        self._appetite = Appetite(mode)
+        self._asked: Asked | None = None
         self._parts: list[PartUnderWay] = []
-        self._waiters = Waiters(priority, slots)
-        self._cursor = 0
         self._writing = trio.Lock()
-        self._kick = trio.Event()  # something the planner should look at happened
-
-    # -- for readers -------------------------------------------------------------------------
-
-    @property
-    def priority(self) -> Priority:
-        """The most urgent reason for this fill."""
-        return self._waiters.priority
 
     @property
     def validator(self) -> str | None:
         """The version's validator, as far as an answer has told."""
-        return self._validator
-
-    def raise_priority(self, priority: Priority) -> None:
-        """Somebody more urgent wants it, without waiting here."""
-        if priority is not Priority.DEMAND:
-            self.want_all()
-        self._waiters.raise_priority(priority)
-
-    def want_all(self) -> None:
-        """Somebody wants the whole file."""
-        if not self._appetite.whole:
-            self._appetite.whole = True
-            self._kick.set()
-
-    @property
-    def wants_all(self) -> bool:
-        """Whether the whole file is fetched, whatever is read of it."""
-        return self._appetite.whole
-
-    @property
-    def shares(self) -> bool:
-        """Whether another process fills the object, and may not fetch what is read here."""
-        return self.state is FillState.FOLLOWING and not self._appetite.whole
-
-    async def wait(self, start: int, stop: int) -> None:
-        """Wait until the bytes ``start`` to ``stop`` are present.
-
-        Raises:
-            MirrorError: the fill failed, for all who wait.
-        """
-        self._cursor = stop
-        self._appetite.read(start, stop)
-        # Once more when it was begun anew between this reader's being woken and its turn.
-        while self.state is not FillState.COMPLETE and not self._present.covers(start, stop):
-            await self._wait((start, stop), Priority.DEMAND)
-        self.served = True
-
-    def look_again(self) -> None:
-        """What another process had filled is gone: believe nothing of it before the next look."""
-        if self.state is FillState.FOLLOWING:
-            self._present = Extents()
-
-    async def whole(self, priority: Priority) -> None:
-        """Wait until the object is complete. Raises as `wait` does."""
-        self.want_all()
-        await self._wait(None, priority)
-
-    async def _wait(self, wanted: Range | None, priority: Priority) -> None:
-        if self.state is FillState.COMPLETE:
-            return
-        if self.error is None:
-            waiter = self._waiters.begins(wanted, priority)
-            self._kick.set()
-            try:
-                await waiter.woken.wait()
-            finally:
-                self._waiters.ends(waiter)
-        if self.error is not None:
-            raise self.error
-
-    def _wake(self) -> None:
-        self._waiters.wake(self._present, ended=self.state in ENDED)
+        return self._version.validator
 
     # -- life --------------------------------------------------------------------------------
 
-    def _enter(self, state: FillState) -> None:
-        self.state = state
-        self._wake()
+    async def run(self, asked: Asked | None = None, failure: CacheError | None = None) -> None:
+        """Fetch what is missing and complete the object; never raises but when cancelled.
 
-    async def run(self) -> None:
-        """Fetch what is missing and complete the object; never raises but when cancelled."""
-        error: MirrorError = OriginFailed("the mirror is shutting down")
+        Args:
+            asked: what was asked for it, whose slot it has.
+            failure: what went wrong with what came.
+        """
+        error: MirrorError = OriginFailed(ENDING)
         keep, end = True, FillState.FAILED
+        self._asked = asked
         try:
             try:
+                if failure is not None:
+                    raise failure
                 await self._fill_whole()
             except BrokenPromise as exc:
                 log.warning("%s; fetching it once more", exc)
@@ -223,8 +154,8 @@ class Fill:
         except CacheError as exc:
             error = NoSpace(f"the cache failed: {exc}")
         except Exception as exc:
-            log.exception("%s: unexpected", self._path)
-            error = OriginFailed(f"{self._path}: {exc!r}")
+            log.exception("%s: unexpected", self.path)
+            error = OriginFailed(f"{self.path}: {exc!r}")
         finally:
             if self.state is not FillState.COMPLETE:
                 self.error = error
@@ -243,7 +174,7 @@ class Fill:
                 return
 
     async def _fill(self) -> None:
-        while await self._take_lease():
+        while self._filler is not None or await self._take_lease():
             try:
                 fd = await (self._fetch_small() if self._is_small() else self._fetch_parts())
             except TurnError:
@@ -259,8 +190,7 @@ class Fill:
         """Throw away what came, and what was learned from the answers that brought it."""
         filler, self._filler = self._held(), None
         self._present = Extents()
-        self._validator, self._size, self._ranged = self.node.validator, self.node.size, None
-        self._promise = Promise(self._path)
+        self._version = Version(self.node, self.path)
         self._discarded(self.node)
         filler.discard()
 
@@ -270,10 +200,7 @@ class Fill:
         while True:
             filler = await storing.begin(self._objects, self.node)
             if filler is not None:
-                self._filler = filler
-                self._present = filler.present
-                self._enter(FillState.FILLING)
-                self._say_why(filler)
+                self.holds(filler)
                 return True
             state = await self._objects.patiently(self._objects.state, self.node)
             if state.complete:
@@ -287,6 +214,55 @@ class Fill:
             await trio.sleep(pause)
             pause = min(2 * pause, FOLLOW_INTERVAL)
 
+    # -- for `SmallFiles` --------------------------------------------------------------------
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is to be done but to ask for it: it is small, and the lease is held."""
+        return self._filler is not None and self._is_small()
+
+    def holds(self, filler: Filler) -> None:
+        """The lease was taken."""
+        self._filler = filler
+        self._present = filler.present
+        self._enter(FillState.FILLING)
+        self._say_why(filler)
+
+    async def takes(self, answer: Part, body: memoryview) -> bool:
+        """Whether an answer and its body are of what is wanted, and there is room for them at once.
+
+        Else nothing has changed: whoever asks again learns what is wrong.
+        """
+        size = len(body)
+        filler, version = self._held(), self._version
+        try:
+            version.check(answer, filler)
+            if size != version.size or (version.promise.strongest is not None and size > AT_ONCE):
+                return False
+            digest = await version.promise.check([body], size)
+        except MirrorError:
+            return False
+        if not self._objects.allot(filler, size):
+            return False
+        self._last_words(filler, digest)
+        self.fetched += size
+        return True
+
+    def storing(self, body: memoryview) -> Job:
+        """What is to be done with a body that was taken."""
+        return self._held().storing(body)
+
+    async def stored(self, size: int, job: Job) -> None:
+        """Complete it with what was done. Raises `CacheError`: `run` is to hear of it."""
+        await self._finish(self._held().stored(size, job))
+
+    def abandon(self) -> None:
+        """End without it."""
+        self.error = OriginFailed(ENDING)
+        self._give_up(FillState.FAILED, keep=True)
+
+    # -- the end -----------------------------------------------------------------------------
+
     async def _finish(self, fd: int) -> None:
         self._filler = None
         # The kernel learns of its backing file before any opener is answered.
@@ -299,7 +275,7 @@ class Fill:
             if filler is not None:
                 (filler.close if keep else filler.discard)()
         except CacheError as exc:
-            log.warning("%s: what was fetched could not be put away: %s", self._path, exc)
+            log.warning("%s: what was fetched could not be put away: %s", self.path, exc)
         self._enter(end)
 
     def _held(self) -> Filler:
@@ -309,20 +285,21 @@ class Fill:
     # -- fetching ----------------------------------------------------------------------------
 
     def _is_small(self) -> bool:
-        return self._size is not None and self._size <= SMALL and not self._present.total
+        return self._version.size is not None and self._version.size <= SMALL and not self._present.total
 
     async def _fetch_small(self) -> int:
         """One request, everything else in one go: most files are small, and every step costs."""
         chunks: list[Chunk] = []
         attempts = Attempts(self._schedule)
-        while self._size:
+        while self._version.size:
+            asked, self._asked = self._asked, None
             try:
-                async with self._slots.hold(self._waiters):
+                async with self._slots.hold(self.urgency, taken=asked is not None):
                     attempts.asks()
                     asked_at = trio.current_time()
-                    async with self._remote.open_part(self._path, validator=self._validator) as body:
+                    async with self._open(asked) as body:
                         self._pace.answered(trio.current_time() - asked_at)
-                        self._check(body)
+                        self._version.check(body, self._held())
                         await self._make_room()
                         chunks = [chunk async for chunk in body]
                 break
@@ -330,12 +307,17 @@ class Fill:
                 await self._pause(attempts, exc)
         received = sum(len(chunk) for chunk in chunks)
         self.fetched += received
-        if received != self._size:
-            raise self._other_size(received)
+        if received != self._version.size:
+            raise self._version.other_size(received)
         filler = self._held()
-        digest = await self._promise.check(chunks, received)
+        digest = await self._version.promise.check(chunks, received)
         self._last_words(filler, digest)
         return await storing.store(self._objects, filler, chunks, received)
+
+    def _open(self, asked: Asked | None) -> AbstractAsyncContextManager[Part]:
+        if asked is not None:
+            return asked.open()
+        return self._remote.open_part(self.path, validator=self._version.validator)
 
     async def _fetch_parts(self) -> int:
         """Request parts until nothing is missing."""
@@ -354,7 +336,7 @@ class Fill:
                 elif self._parts or self._appetite.whole:
                     await self._kick.wait()
                 elif over:
-                    failures.append(TurnError() if self._waiters else LapsedError())
+                    failures.append(TurnError() if self.urgency else LapsedError())
                 else:
                     with trio.move_on_at(until):
                         await self._kick.wait()
@@ -364,7 +346,7 @@ class Fill:
         if failures:
             raise failures[0]
         filler = self._held()
-        digest = await self._promise.check_written(filler)
+        digest = await self._version.promise.check_written(filler)
         self._last_words(filler, digest)
         return await trio.to_thread.run_sync(filler.complete)
 
@@ -374,25 +356,25 @@ class Fill:
         self._say_why(filler)  # somebody may have opened it since
 
     def _say_why(self, filler: Filler) -> None:
-        why = self._waiters.begun_for
+        why = self.urgency.begun_for
         filler.arrives(opened=why is Priority.DEMAND, wanted=why is Priority.WARM)
 
     def _missing(self) -> list[Range]:
-        if self._size is None:
+        if self._version.size is None:
             return [(0, UNKNOWN)]
-        return self._present.gaps(0, self._size)
+        return self._present.gaps(0, self._version.size)
 
     def _next_part(self, missing: list[Range]) -> PartUnderWay | None:
         """The next part to request now, or None: wait for those under way, or for a demand."""
         under_way = [(part.at, part.stop) for part in self._parts]
-        if under_way and not self._ranged:
+        if under_way and not self._version.ranged:
             return None  # the first answer, or the only one there is, decides
         pace = self._pace
-        demands = self._waiters.demands()
+        demands = self.urgency.demands()
         if len(under_way) >= pace.parts + (URGENT_PARTS if demands else 0):
             return None
-        if not self._appetite.whole and self._size is not None:
-            self._appetite.has(self._present.total, self._size)
+        if not self._appetite.whole and self._version.size is not None:
+            self._appetite.has(self._present.total, self._version.size)
             missing = self._appetite.wanted(missing, demands, self._cursor, pace.touch_size())
         cursor = self._cursor if len(under_way) < pace.parts else None
         left = sum(stop - start for start, stop in missing)
@@ -405,7 +387,7 @@ class Fill:
         if chosen.cut is not None:
             self._cut(self._parts[chosen.cut], chosen.start)
         # A file that is begun anew has got nowhere: its failures go on being counted.
-        attempts = Attempts(self._schedule) if self._ranged else self._attempts
+        attempts = Attempts(self._schedule) if self._version.ranged else self._attempts
         return PartUnderWay(chosen.start, chosen.stop, attempts)
 
     def _cut(self, part: PartUnderWay, stop: int) -> None:
@@ -419,7 +401,7 @@ class Fill:
             with part.scope:
                 while part.at < part.stop:
                     try:
-                        async with self._slots.hold(self._waiters):
+                        async with self._slots.hold(self.urgency):
                             part.attempts.asks()
                             await self._request(part)
                     except Transient as exc:
@@ -454,86 +436,63 @@ class Fill:
 
     def _hedge(self, part: PartUnderWay) -> PartUnderWay | None:
         # Under a limit on the bytes a second of this process, it is the limit that everybody waits for.
-        if not self._ranged or self._size is None or PROCESS.rate is not None:
+        if not self._version.ranged or self._version.size is None or PROCESS.rate is not None:
             return None
-        hedge = self.hedges.make(part, self._parts, self._size, self._pace, self._schedule)
+        hedge = self.hedges.make(part, self._parts, self._version.size, self._pace, self._schedule)
         if hedge is not None:
-            log.info("%s: bytes from %d on are slow to come, asked for once more", self._path, part.at)
+            log.info("%s: bytes from %d on are slow to come, asked for once more", self.path, part.at)
         return hedge
 
     async def _pause(self, attempts: Attempts, failure: Transient) -> None:
         """Wait before the next try, or give up."""
         pause = attempts.failed(failure)
         if pause is None:
-            raise OriginFailed(f"{self._path}: {failure}") from failure
-        log.info("%s: %s; trying again in %.1f s", self._path, failure, pause)
+            raise OriginFailed(f"{self.path}: {failure}") from failure
+        log.info("%s: %s; trying again in %.1f s", self.path, failure, pause)
         await trio.sleep(pause)
 
     async def _request(self, part: PartUnderWay) -> None:
         """Make one request for what is left of a part and write what comes."""
-        if self._validator is None:
-            self._refuse_to_join()
-        everything = part.at == 0 and (self._size is None or part.stop >= self._size)
+        if self._version.validator is None:
+            self._version.refuse_to_join(self._present)
+        everything = part.at == 0 and (self._version.size is None or part.stop >= self._version.size)
         stop = None if everything else part.stop
         part.asks(trio.current_time())
         try:
-            async with self._remote.open_part(self._path, part.at, stop, validator=self._validator) as body:
+            async with self._remote.open_part(
+                self.path, part.at, stop, validator=self._version.validator
+            ) as body:
                 self._pace.answered(trio.current_time() - part.last_at)
                 await self._begin(body)
-                if not self._ranged:
+                if not self._version.ranged:
                     # The whole file has to come in one answer: this part is the only one from now on.
-                    part.at, part.stop = 0, UNKNOWN if self._size is None else self._size
-                    if body.start > 0 or body.stop not in (None, self._size):
+                    part.at, part.stop = 0, UNKNOWN if self._version.size is None else self._version.size
+                    if body.start > 0 or body.stop not in (None, self._version.size):
                         return  # it does not: ask again, for everything
                     self._appetite.whole = True
                 self._kick.set()
                 await self._receive(body, part)
-                if body.stop is None and self._size not in (None, part.at):
-                    raise self._other_size(part.at)
+                if body.stop is None and self._version.size not in (None, part.at):
+                    raise self._version.other_size(part.at)
         finally:
             part.asked_at = None
         if part.first_at is not None:
             self._pace.finished(part.came, part.last_at - part.first_at)
-        if self._size is None:
-            self._size = part.stop = part.at
-            self._held().set_size(self._size)
-
-    def _check(self, body: Part) -> None:
-        """Hold the answer's headers against the version; learn what the listing did not say."""
-        seen = body.entry
-        if not same_version(self.node, seen):
-            raise VersionChanged(f"{self._path} has changed at the origin")
-        self._promise.heard(body.digest)
-        if self._size is None and body.size is not None:
-            self._size = body.size
-            self._held().set_size(body.size)
-        if seen.validator is None:
-            self._refuse_to_join()
-            self._held().alone()
-        elif self._validator is None:
-            self._validator = seen.validator
-            self._held().learn(seen.validator)
-        self._ranged = body.ranges and seen.validator is not None and self._size is not None
-
-    def _refuse_to_join(self) -> None:
-        """Raise where bytes are here: nothing tells whether an answer continues them.
-
-        Size and time do not: a file can change twice within the second that Last-Modified counts in.
-        """
-        if self._present.total:
-            raise NotContinued(f"{self._path} cannot be continued: the origin gives it no strong validator")
+        if self._version.size is None:
+            self._version.size = part.stop = part.at
+            self._held().set_size(self._version.size)
 
     async def _begin(self, body: Part) -> None:
-        """`_check`, and note a validator that is new before anybody is given a byte.
+        """Check an answer, and note a validator that is new before anybody is given a byte.
 
         A version of the same size and time could not be told from this one otherwise.
         """
-        validator = self._validator
-        self._check(body)
-        if self._validator is not None and self._validator != validator:
-            known = await self._objects.learn(self.node, self._validator)
-            if known != self._validator:
-                raise VersionChanged(f"{self._path} has changed at the origin")
+        validator = self._version.validator
+        self._version.check(body, self._held())
+        if self._version.validator is not None and self._version.validator != validator:
+            known = await self._objects.learn(self.node, self._version.validator)
+            if known != self._version.validator:
+                raise self._version.changed()
         await self._make_room()
 
     async def _make_room(self) -> None:
@@ -542,11 +501,8 @@ class Fill:
         Raises:
             CacheFull: it will not fit.
         """
-        if self._size is not None and self._appetite.whole:
-            await self._objects.reserve(self._held(), self._size)
-
-    def _other_size(self, received: int) -> VersionChanged:
-        return VersionChanged(f"{self._path} has changed at the origin: {received} bytes, not {self._size}")
+        if self._version.size is not None and self._appetite.whole:
+            await self._objects.reserve(self._held(), self._version.size)
 
     async def _receive(self, body: Part, part: PartUnderWay) -> None:
         """Write the body as it comes, up to where another part was given the rest."""
@@ -573,8 +529,8 @@ class Fill:
         """Write what a part has brought."""
         # One at a time: a file system lets nobody else write to the same file anyway.
         async with self._writing:
-            if part.at + part.size > part.stop == self._size:
-                raise self._other_size(part.at + part.size)
+            if part.at + part.size > part.stop == self._version.size:
+                raise self._version.other_size(part.at + part.size)
             chunks, size = part.handed_over()
             if not size:
                 return
@@ -586,5 +542,5 @@ class Fill:
         self.fetched += size
         if new:
             # An origin without ranges that breaks off again and again only sends the same bytes anew.
-            (part.attempts.moved if self._validator is None else part.attempts.progressed)()
+            (part.attempts.moved if self._version.validator is None else part.attempts.progressed)()
         self._wake()

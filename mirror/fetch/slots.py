@@ -8,6 +8,7 @@ moves to the front.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from types import TracebackType
 from typing import Protocol
@@ -29,8 +30,9 @@ class Priority(IntEnum):
 class Asks(Protocol):
     """Whoever wants a slot."""
 
-    priority: Priority
-    """It may change while it is waited for: see `Slots.reconsider`."""
+    @property
+    def priority(self) -> Priority:
+        """It may change while it is waited for: see `Slots.reconsider`."""
 
 
 class Fixed:
@@ -42,12 +44,14 @@ class Fixed:
         self.priority = priority
 
 
-class _Waiter:
+class Waiting:
+    """Whoever waits for a slot."""
+
     __slots__ = ("asks", "came")
 
-    def __init__(self, asks: Asks) -> None:
+    def __init__(self, asks: Asks, came: Callable[[], None]) -> None:
         self.asks = asks
-        self.came = trio.Event()
+        self.came = came
 
 
 class Slots:
@@ -58,33 +62,52 @@ class Slots:
         self.total = total
         self._free = total
         self._reserved = reserved
-        self._queue: list[_Waiter] = []
+        self._queue: list[Waiting] = []
 
     @property
     def held(self) -> int:
         """Requests under way."""
         return self.total - self._free
 
-    def hold(self, asks: Asks) -> Held:
-        """Hold one slot in a context; waits while none is to be had for the priority it has each time."""
-        return Held(self, asks)
+    def hold(self, asks: Asks, *, taken: bool = False) -> Held:
+        """Hold one slot in a context; waits while none is to be had for the priority it has each time.
+
+        ``taken``: one that was taken already.
+        """
+        return Held(self, asks, taken=taken)
+
+    def take_at_once(self, asks: Asks) -> bool:
+        """What `hold` begins with, if it need not wait."""
+        if self._queue or not self._allowed(asks.priority):
+            return False
+        self._free -= 1
+        return True
 
     async def take(self, asks: Asks) -> None:
         """What `hold` begins with."""
-        if self._allowed(asks.priority) and not self._queue:
-            self._free -= 1
+        if self.take_at_once(asks):
             return
-        waiter = _Waiter(asks)
+        came = trio.Event()
+        waiter = self.wait_for(asks, came.set)
+        try:
+            await came.wait()
+        except trio.Cancelled:
+            self.stop_waiting(waiter)
+            raise
+
+    def wait_for(self, asks: Asks, came: Callable[[], None]) -> Waiting:
+        """Have ``came`` called with a slot taken, maybe at once."""
+        waiter = Waiting(asks, came)
         self._queue.append(waiter)
         self._hand_out()
-        try:
-            await waiter.came.wait()
-        except trio.Cancelled:
-            if waiter in self._queue:
-                self._queue.remove(waiter)
-            else:  # the slot came in the same moment as the cancellation: pass it on
-                self.give_back()
-            raise
+        return waiter
+
+    def stop_waiting(self, waiter: Waiting) -> None:
+        """Never mind; a slot that came in the same moment is passed on."""
+        if waiter in self._queue:
+            self._queue.remove(waiter)
+        else:
+            self.give_back()
 
     def give_back(self) -> None:
         """What `hold` ends with."""
@@ -112,24 +135,26 @@ class Slots:
                 return
             self._queue.remove(best)
             self._free -= 1
-            best.came.set()
+            best.came()
 
 
-def _priority(waiter: _Waiter) -> Priority:
+def _priority(waiter: Waiting) -> Priority:
     return waiter.asks.priority
 
 
 class Held:
     """The context of `Slots.hold`: a class, for it is entered for every request."""
 
-    __slots__ = ("_asks", "_slots")
+    __slots__ = ("_asks", "_slots", "_taken")
 
-    def __init__(self, slots: Slots, asks: Asks) -> None:
+    def __init__(self, slots: Slots, asks: Asks, *, taken: bool) -> None:
         self._slots = slots
         self._asks = asks
+        self._taken = taken
 
     async def __aenter__(self) -> None:
-        await self._slots.take(self._asks)
+        if not self._taken:
+            await self._slots.take(self._asks)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

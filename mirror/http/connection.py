@@ -10,6 +10,7 @@ Errors are httpx's, as of any httpx transport; each wait has the time-out of its
 
 from __future__ import annotations
 
+import errno
 import ssl
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +26,7 @@ from mirror.http.addresses import is_public
 from mirror.http.light import LightResponse, Raw
 from mirror.http.throttle import PROCESS
 from mirror.http.tls import Tls
-from mirror.http.wire import wire
+from mirror.http.wire import Exchange, Told, wire
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -141,8 +142,23 @@ class Connection:
         left = isinstance(self._stream, Tls) and not self._stream.quiet
         return not left and not self._socket.is_readable()
 
-    async def exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
-        """Send a request and read the head of its answer.
+    def begin(self, asked: Asked, told: Told) -> Exchange | None:
+        """Send a request whose answer nobody waits for; None: not over a connection of this kind.
+
+        Whoever is told of the answer goes on with it, or closes the connection.
+        """
+        if not isinstance(self._stream, trio.SocketStream):
+            return None
+        try:
+            request = heads.request(asked.method, asked.target, asked.headers) + asked.body
+        except ValueError:
+            return None  # `exchange` says what is wrong with it
+        return wire().begin(self._socket, request, PROCESS.most(CHUNK), told)
+
+    async def exchange(
+        self, asked: Asked, done: Callable[[Connection, bool], None], begun: Exchange | None = None
+    ) -> httpx.Response:
+        """Send a request, unless that has begun, and read the head of its answer.
 
         ``done(self, reusable)`` is called exactly once, when the body has been read or closed, and
         not when this function raises: then the connection is closed already.
@@ -154,7 +170,7 @@ class Connection:
         try:
             # What `trio.move_on_after` does, without the generator around it.
             with trio.CancelScope(deadline=trio.current_time() + asked.seconds):
-                return await self._exchange(asked, done)
+                return await self._exchange(asked, done, begun)
         except (h11.RemoteProtocolError, h11.LocalProtocolError) as exc:
             self.close()
             raise httpx.RemoteProtocolError(str(exc)) from exc
@@ -170,10 +186,16 @@ class Connection:
         self.close()
         raise httpx.ReadTimeout("no answer")
 
-    async def _exchange(self, asked: Asked, done: Callable[[Connection, bool], None]) -> httpx.Response:
+    async def _exchange(
+        self, asked: Asked, done: Callable[[Connection, bool], None], sent: Exchange | None
+    ) -> httpx.Response:
         method, seconds = asked.method, asked.seconds
-        request = heads.request(method, asked.target, asked.headers) + asked.body
-        data = await self._first_bytes(request, 0 if method == "HEAD" else PROCESS.most(CHUNK))
+        data: Chunk
+        if sent is not None:
+            data = self._came(sent)
+        else:
+            request = heads.request(method, asked.target, asked.headers) + asked.body
+            data = await self._first_bytes(request, 0 if method == "HEAD" else PROCESS.most(CHUNK))
         self._used = True
         if (head := heads.usual(data)) is not None:
             begun, length = data[head.end :], 0 if method == "HEAD" else head.length
@@ -208,6 +230,15 @@ class Connection:
         if self._used:
             raise NotSentError
         raise httpx.ReadError("it was closed without an answer")
+
+    @staticmethod
+    def _came(sent: Exchange) -> memoryview:
+        """The first bytes of an answer over a connection that had been idle."""
+        if sent.error == errno.ECANCELED:
+            raise httpx.ReadTimeout("no answer")
+        if sent.error or not (data := memoryview(sent)):
+            raise NotSentError
+        return data
 
     async def _asked(self, request: bytes, most: int) -> Chunk:
         if isinstance(self._stream, trio.SocketStream):

@@ -11,7 +11,7 @@ configuration. An `Exchanger` asks one origin through it; a remote has one for e
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,11 +21,13 @@ import trio
 
 from mirror.errors import IsAFolder, NotAFolder, OriginFailed, ProtocolError, Stalled
 from mirror.http.auth import Auth, Headers
+from mirror.http.begun import Begun
 from mirror.http.connection import PUBLIC, PUBLIC_ONLY, Asked, Origin
 from mirror.http.failures import translated
 from mirror.http.gates import REFUSALS, Gates
 from mirror.http.places import Place, adds_slash, drops_slash, redirected
 from mirror.http.routes import Reach, Routes
+from mirror.http.throttle import PROCESS
 from mirror.http.transport import Transport
 
 MAX_HOPS = 10
@@ -137,6 +139,10 @@ class Exchanger:
         """Seconds without a byte after which a request counts as stalled."""
         return self.client.deadline
 
+    def place(self, path: str) -> Place:
+        """Where a path is, for messages."""
+        return Place(self._url, path)
+
     @asynccontextmanager
     async def send(
         self, method: str, path: str, headers: Headers, body: bytes = b""
@@ -148,7 +154,27 @@ class Exchanger:
         finally:
             await answer.aclose()
 
-    async def ask(self, method: str, path: str, headers: Headers, body: bytes = b"") -> Answer:
+    async def begin(self, path: str, headers: Headers, told: Callable[[Begun], None]) -> Begun | None:
+        """Send a GET with nobody waiting for its answer; None: it has to be asked for by `ask`.
+
+        ``told`` is called with what came. Raises as `mirror.http.auth.Auth.headers`.
+        """
+        transport = self.client.transport(self._origin)
+        plain = isinstance(transport, Transport) and self.client.gates.of(self._origin).open
+        if not plain or PROCESS.rate is not None:
+            return None
+        assert isinstance(transport, Transport)
+        everything = self._own + headers
+        if self.auth is not None:
+            everything += await self.auth.headers("GET", Place(self._url, path), everything, b"")
+        asked = Asked("GET", path.encode("ascii"), everything, self.deadline, b"", self.public_only)
+        begun = transport.begin(self._origin, asked, told)
+        self.client.requests += begun is not None
+        return begun
+
+    async def ask(
+        self, method: str, path: str, headers: Headers, body: bytes = b"", begun: Begun | None = None
+    ) -> Answer:
         """Send one request, and the same to wherever it is redirected.
 
         Args:
@@ -156,6 +182,7 @@ class Exchanger:
             path: quoted, with a leading slash; a query may follow.
             headers: beside those that every request has.
             body: what is sent.
+            begun: the request, where it was sent already.
 
         Returns:
             An answer of any status but a redirect that is followed, its body not read yet. Its
@@ -176,11 +203,16 @@ class Exchanger:
         public = self.public_only
         gate = self.client.gates.of(self._origin)
         while True:
-            first = not gate.open and await gate.enter(where)
-            self.client.requests += 1
+            first = begun is None and not gate.open and await gate.enter(where)
+            self.client.requests += begun is None
             answered = False
             try:
-                if hops:
+                if begun is not None:
+                    sent, begun = begun, None
+                    transport = self.client.transport(self._origin)
+                    assert isinstance(transport, Transport), "it was begun there"
+                    response = await transport.ask(self._origin, sent.asked, sent)
+                elif hops:
                     response = await self._ask_elsewhere(method, where, headers, body, public_only=public)
                 else:
                     response = await self._ask(method, where, path, headers, body, public_only=public)

@@ -7,6 +7,7 @@ as an answer, what a part is. Where they differ (what a validator is, what an er
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
@@ -17,11 +18,17 @@ from cache.digests import Digest
 from mirror.errors import MirrorError, VersionChanged
 from mirror.http import answers
 from mirror.http.auth import Headers
+from mirror.http.begun import Begun
 from mirror.http.exchange import Answer, Exchanger
+from mirror.http.light import LightResponse
 from mirror.http.parts import HttpPart
+from mirror.http.places import Place
 from mirror.http.promises import promised
 
 ANY: Headers = [(b"Accept", b"*/*")]
+
+_TAKEN = httpx.ByteStream(b"")
+"""In place of a body that was taken already."""
 
 
 class Dialect:
@@ -134,15 +141,35 @@ class Files:
             return self._entry(name, size, answer)
 
     def open_part(
-        self, target: str, name: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+        self,
+        target: str,
+        name: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        validator: str | None = None,
+        begun: Begun | None = None,
     ) -> AbstractAsyncContextManager[HttpPart]:
-        """Request bytes of the file at a target. See `mirror.remotes.base.Remote.open_part`."""
-        return _Opening(self, target, name, start, stop, validator)
+        """Request bytes of the file at a target. See `mirror.remotes.base.Remote.open_part`.
 
-    async def ask(
-        self, target: str, name: str, start: int, stop: int | None, validator: str | None
-    ) -> tuple[HttpPart, Answer]:
-        """What `open_part` begins with; the answer is to be closed."""
+        ``begun``: the request, where `begin` has sent it already.
+        """
+        return _Opening(self, target, name, start, stop, validator, begun)
+
+    async def begin(
+        self, target: str, name: str, validator: str | None, told: Callable[[AskedFile], None]
+    ) -> AskedFile | None:
+        """Request all of a file with nobody waiting. See `mirror.remotes.base.Bulk.begin`."""
+        asked = AskedFile(self, target, name, validator, told)
+        headers = self._headers(0, None, validator)
+        asked.begun = await self._http.begin(target, headers, asked.came)
+        return None if asked.begun is None else asked
+
+    def place(self, target: str) -> Place:
+        """Where a file is, for messages."""
+        return self._http.place(target)
+
+    def _headers(self, start: int, stop: int | None, validator: str | None) -> Headers:
         dialect = self._dialect
         ranged = start > 0 or stop is not None
         headers = [*dialect.question(ranged=ranged)]
@@ -152,21 +179,39 @@ class Files:
             headers.append((b"Range", answers.range_header(start, stop).encode("ascii")))
         if validator is not None:
             headers += dialect.condition(validator, ranged=ranged)
-        answer = await self._http.ask("GET", target, headers)
+        return headers
+
+    async def ask(
+        self,
+        target: str,
+        name: str,
+        start: int,
+        stop: int | None,
+        validator: str | None,
+        begun: Begun | None = None,
+    ) -> tuple[HttpPart, Answer]:
+        """What `open_part` begins with; the answer is to be closed."""
+        answer = await self._http.ask("GET", target, self._headers(start, stop, validator), begun=begun)
         try:
-            return await self._part(answer, name, start, stop, validator), answer
+            await self._refuse_failure(answer, start, stop, validator)
+            return self.part(answer, name, start, stop, validator), answer
         except BaseException:
             await answer.aclose()
             raise
 
-    async def _part(
+    async def _refuse_failure(
+        self, answer: Answer, start: int, stop: int | None, validator: str | None
+    ) -> None:
+        status, ranged = answer.head.status_code, start > 0 or stop is not None
+        if status not in (200, 206) or (status == 206 and not ranged):
+            raise await self._dialect.failure(answer, conditional=ranged or validator is not None)
+
+    def part(
         self, answer: Answer, name: str, start: int, stop: int | None, validator: str | None
     ) -> HttpPart:
+        """What an answer brings that says 200 or 206."""
         dialect, response, where = self._dialect, answer.head, answer.where
         ranged = start > 0 or stop is not None
-        status = response.status_code
-        if status not in (200, 206) or (status == 206 and not ranged):
-            raise await dialect.failure(answer, conditional=ranged or validator is not None)
         dialect.refuse_coded(response.headers, where)
         if validator is not None:
             dialect.check_version(dialect.headers(answer), validator, where)
@@ -181,7 +226,7 @@ class Files:
             span,
             self._entry(name, span.size, answer),
             ranges=ranges,
-            digest=dialect.digest(status, dialect.headers(answer), where),
+            digest=dialect.digest(response.status_code, dialect.headers(answer), where),
             where=where,
             deadline=self._http.deadline,
         )
@@ -201,10 +246,17 @@ class _Opening(AbstractAsyncContextManager[HttpPart]):
     """The context of `Files.open_part`: a class, for it is entered for every file."""
 
     def __init__(
-        self, files: Files, target: str, name: str, start: int, stop: int | None, validator: str | None
+        self,
+        files: Files,
+        target: str,
+        name: str,
+        start: int,
+        stop: int | None,
+        validator: str | None,
+        begun: Begun | None,
     ) -> None:
         self._files = files
-        self._asked = (target, name, start, stop, validator)
+        self._asked = (target, name, start, stop, validator, begun)
         self._answer: Answer | None = None
 
     async def __aenter__(self) -> HttpPart:
@@ -216,3 +268,54 @@ class _Opening(AbstractAsyncContextManager[HttpPart]):
     ) -> None:
         if self._answer is not None:
             await self._answer.aclose()
+
+
+class AskedFile:
+    """The `mirror.remotes.base.Asked` of one file."""
+
+    __slots__ = ("_files", "_keeps", "_name", "_target", "_told", "_validator", "begun")
+
+    def __init__(
+        self, files: Files, target: str, name: str, validator: str | None, told: Callable[[AskedFile], None]
+    ) -> None:
+        self.begun: Begun | None = None
+        self._files = files
+        self._target = target
+        self._name = name
+        self._validator = validator
+        self._told = told
+        self._keeps = False
+
+    def came(self, begun: Begun) -> None:
+        """Pass on that there is something."""
+        del begun
+        self._told(self)
+
+    def cancel(self) -> None:
+        """See `mirror.remotes.base.Asked.cancel`."""
+        self._held().cancel()
+
+    def plain(self) -> tuple[HttpPart, memoryview] | None:
+        """See `mirror.remotes.base.Asked.plain`."""
+        if (whole := self._held().whole()) is None:
+            return None
+        head, body = whole
+        answer = Answer(LightResponse(head.status, head.headers, _TAKEN, {}), self._files.place(self._target))
+        try:
+            part = self._files.part(answer, self._name, 0, None, self._validator)
+        except MirrorError:
+            return None
+        self._keeps = head.keeps_alive
+        return part, body
+
+    def close(self) -> None:
+        """See `mirror.remotes.base.Asked.close`."""
+        self._held().finish(reusable=self._keeps)
+
+    def open(self) -> AbstractAsyncContextManager[HttpPart]:
+        """See `mirror.remotes.base.Asked.open`."""
+        return self._files.open_part(self._target, self._name, validator=self._validator, begun=self._held())
+
+    def _held(self) -> Begun:
+        assert self.begun is not None, "it was sent"
+        return self.begun

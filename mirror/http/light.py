@@ -6,7 +6,7 @@ that is never asked of it: they cost more than all of what is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, KeysView
 from typing import Any
 
 import httpx
@@ -38,6 +38,10 @@ class LightHeaders(httpx.Headers):
     def raw(self) -> Raw:
         """As they came."""
         return pairs(self._lines, "ascii")
+
+    def keys(self) -> KeysView[str]:
+        """The names, in lower case."""
+        return self._values.keys()
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a name, in any case."""

@@ -143,6 +143,7 @@ _FIELDS = {
     b"x-checksum-sha1": _Field(_of_hex(Algorithm.SHA1), in_parts=True),
     b"x-checksum-md5": _Field(_of_hex(Algorithm.MD5), in_parts=True),
 }
+_NAMES = frozenset(name.decode("ascii") for name in _FIELDS)
 _IDENTITY = ("", "identity")
 
 
@@ -154,11 +155,10 @@ def promised(status: int, headers: httpx.Headers, where: object) -> Digest | Non
         headers: as they came.
         where: what was asked, for the log.
     """
-    if status not in (200, 206):
-        return None
+    if status not in (200, 206) or _NAMES.isdisjoint(headers.keys()):
+        return None  # as nearly every answer, and small files are many
     stated: dict[bytes, list[str]] = {}
     coded: list[bytes] = []
-    # One pass over what came: nearly every answer has none of these headers, and small files are many.
     for name, value in headers.raw:
         lowered = name.lower()
         if lowered in _FIELDS:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import trio
 
+from mirror.http.begun import Begun
 from mirror.http.connection import PUBLIC_ONLY, Asked, Connection, NotSentError, Origin, connect
 
 IDLE_SECONDS = 60.0
@@ -45,15 +47,40 @@ class Transport(httpx.AsyncBaseTransport):
         )
         return await self.ask(Origin.of(request.url), asked)
 
-    async def ask(self, origin: Origin, asked: Asked) -> httpx.Response:
-        """As `handle_async_request`, without httpx's objects for the question."""
+    def begin(self, origin: Origin, asked: Asked, told: Callable[[Begun], None]) -> Begun | None:
+        """Send a request over a connection that waits for one, with nobody waiting for the answer.
+
+        None: there is none, or none that can be used so; nothing was sent.
+        """
+        turns = self._turns_with(origin)
+        if asked.public_only or not self._idle.get(origin) or not turns.value:
+            return None
+        connection = self._take(origin)
+        if connection is None:
+            return None
+        begun = Begun(self, origin, connection, asked)
+        if not begun.sent(told):
+            self._idle[origin].append(connection)
+            return None
+        turns.acquire_nowait()
+        return begun
+
+    async def ask(self, origin: Origin, asked: Asked, begun: Begun | None = None) -> httpx.Response:
+        """As `handle_async_request`, without httpx's objects for the question.
+
+        ``begun``: it was sent already.
+        """
         turns = self._turns_with(origin)
         try:
-            turns.acquire_nowait()
+            if begun is None:
+                turns.acquire_nowait()
         except trio.WouldBlock:
             await turns.acquire()
         done = _Release(self, origin)
         try:
+            if begun is not None:
+                with suppress(NotSentError):
+                    return await begun.connection.exchange(asked, done, begun.taken())
             while (connection := self._take(origin)) is not None:
                 if asked.public_only and not connection.public:
                     connection.close()  # the next one is made, and refused where it has to be

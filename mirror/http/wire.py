@@ -9,20 +9,34 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import trio
 
 from mirror.http._wire import Io, Job
 
-Exchange: TypeAlias = "Job[trio.lowlevel.Task]"
+Exchange: TypeAlias = "Job[Told]"
+Told: TypeAlias = "Callable[[Job[Any]], object]"
+"""Called on the loop with each job that is finished."""
 
 
 class Wire:
     """The thread of one trio run."""
 
     def __init__(self) -> None:
-        self._io: Io[trio.lowlevel.Task] = Io()
+        self._io: Io[Told] = Io()
+
+    def begin(self, sock: trio.socket.SocketType, request: bytes | None, most: int, told: Told) -> Exchange:
+        """Begin one job on a socket, which nobody else may use or close before ``told`` is called with it.
+
+        See `_wire.Io.submit`.
+        """
+        return self._io.submit(sock.fileno(), request, most, told)
+
+    def cancel(self, job: Exchange) -> None:
+        """Have a job finished at once; ``told`` is called all the same."""
+        self._io.cancel(job)
 
     async def run(self, sock: trio.socket.SocketType, request: bytes | None, most: int) -> Exchange:
         """Do one job on a socket, which nobody else may use meanwhile; see `_wire.Io.submit`.
@@ -34,7 +48,8 @@ class Wire:
             OSError: the connection broke.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = self._io.submit(sock.fileno(), request, most, trio.lowlevel.current_task())
+        task = trio.lowlevel.current_task()
+        job = self.begin(sock, request, most, lambda _: trio.lowlevel.reschedule(task))
 
         def abort(_: object) -> trio.lowlevel.Abort:
             # The socket is the thread's until it says otherwise, which it does at once.
@@ -53,7 +68,7 @@ class Wire:
             while True:
                 await trio.lowlevel.wait_readable(self._io.fileno())
                 for job in self._io.done():
-                    trio.lowlevel.reschedule(job.token)
+                    job.token(job)
         finally:
             self._io.close()
 

@@ -11,7 +11,7 @@ Paths are ``/``-separated, relative to the source, without a leading or trailing
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -21,6 +21,8 @@ from cache.digests import Digest
 
 __all__ = [
     "Addressed",
+    "Asked",
+    "Bulk",
     "Entry",
     "Kind",
     "Listing",
@@ -116,6 +118,41 @@ class Remote(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+class Asked(Protocol):
+    """A whole file that was asked for while nobody waits for the answer.
+
+    It ends with `close`, or is gone on with by `open`, once it was told of.
+    """
+
+    def cancel(self) -> None:
+        """Wait no longer; it is told of at once."""
+
+    def plain(self) -> tuple[Part, memoryview] | None:
+        """The answer and the body, if all of it is here and it is of what was asked for; None: open it.
+
+        What is true of a `Part` is true of it; nothing is to be read from it.
+        """
+
+    def close(self) -> None:
+        """End: what `plain` returned was taken."""
+
+    def open(self) -> AbstractAsyncContextManager[Part]:
+        """Go on as `Remote.open_part` would, and raise as it does, with the answer that came if one did."""
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """A remote that can be asked for many small files without a task that waits for each."""
+
+    async def begin(self, path: str, validator: str | None, told: Callable[[Asked], None]) -> Asked | None:
+        """Request all of a file, as `Remote.open_part` does, unless that would have to wait.
+
+        ``told`` is called on the event loop, once, when the answer is here or cannot be had any more; it
+        must not wait or raise. None: nothing was sent, use `Remote.open_part`. Raises `MirrorError` where
+        that would before it asks.
+        """
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ a folder with this one entry.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from mirror.http import answers
 from mirror.http.auth import Auth, Headers
 from mirror.http.connection import DELIMITED
 from mirror.http.exchange import Client, Exchanger
-from mirror.http.files import ANY, Files
+from mirror.http.files import ANY, AskedFile, Files
 from mirror.http.parts import HttpPart, read_whole
 from mirror.remotes import listings
 from mirror.remotes.base import Entry, Listing, NotModified
@@ -145,6 +145,14 @@ class HttpRemote:
             return self._find_and_open(path, start, stop, validator)
         target = self._target(self._shape, path)
         return self._files.open_part(target, basename(path), start, stop, validator=validator)
+
+    async def begin(
+        self, path: str, validator: str | None, told: Callable[[AskedFile], None]
+    ) -> AskedFile | None:
+        """Request a file with nobody waiting for it. See `mirror.remotes.base.Bulk.begin`."""
+        if self._shape is None:
+            return None
+        return await self._files.begin(self._target(self._shape, path), basename(path), validator, told)
 
     @asynccontextmanager
     async def _find_and_open(

@@ -1,6 +1,6 @@
 /* The network work of HTTP exchanges, on one thread of its own, without the interpreter's lock.
  *
- * A job is one request and the beginning of its answer, or the next bytes of a body, on a connected,
+ * A job is one request and the beginning of its answer, or the next bytes of one, on a connected,
  * non-blocking socket that nobody else uses meanwhile. Whoever submits it sends the request, as far as that
  * goes at once, and arms the socket: the thread hears of it first when something comes, for waking it costs
  * more than sending. It waits and receives for all jobs at once; a finished job goes onto a list, and a
@@ -41,7 +41,8 @@ typedef struct job {
     bool cancelled;    /* guarded by the lock */
     int fd;
     size_t sent;
-    size_t most;      /* most bytes of body; of a job that only receives, most bytes */
+    size_t most;      /* most bytes of body; of a job that does not look for a head, most bytes */
+    size_t least;     /* bytes that it waits for without looking for a head; 0: it looks, or any will do */
     int64_t until;    /* monotonic, when the rest of its body is waited for no longer; 0: it has not begun */
     bool finished;
     /* the result */
@@ -178,15 +179,15 @@ static bool send_some(Job *job)
 /* Go on with a job as far as it goes without waiting; true: it is finished. */
 static bool step(Job *job, char *scratch)
 {
-    bool exchange = job->request != NULL;
-    if (exchange && job->sent < (size_t)PyBytes_GET_SIZE(job->request)) {
+    bool sends = job->request != NULL, exchange = sends && job->least == 0;
+    if (sends && job->sent < (size_t)PyBytes_GET_SIZE(job->request)) {
         if (!send_some(job))
             return true;
         if (job->sent < (size_t)PyBytes_GET_SIZE(job->request))
             return false;
     }
     for (;;) {
-        bool direct = !exchange || job->head != 0;
+        bool direct = !sends || job->head != 0;
         /* One more than there should be: a body that goes on shows here, at no cost. */
         size_t goal = !exchange ? job->most : job->wanted + job->whole;
         if (direct && !make_room(job, goal))
@@ -196,8 +197,13 @@ static bool step(Job *job, char *scratch)
         if (got < 0) {
             if (errno == EINTR)
                 continue;
-            if (errno == EAGAIN)
-                return !exchange && job->size > 0;
+            if (errno == EAGAIN) {
+                if (exchange || job->size == 0)
+                    return false;
+                if (job->size < job->least && job->until == 0)
+                    job->until = now_ns() + LINGER_NS;
+                return job->size >= job->least;
+            }
             job->error = errno;
             return true;
         }
@@ -205,9 +211,9 @@ static bool step(Job *job, char *scratch)
             return true; /* the end: the size tells */
         if (direct)
             job->size += (size_t)got;
-        else if (!keep(job, scratch, (size_t)got) || !look_for_head(job))
+        else if (!keep(job, scratch, (size_t)got) || (exchange && !look_for_head(job)))
             return true;
-        if (!exchange ? job->size == job->most : job->head != 0 ? job->size >= job->wanted : job->size >= MOST_HEAD)
+        if (!exchange ? job->size >= job->most : job->head != 0 ? job->size >= job->wanted : job->size >= MOST_HEAD)
             return true;
     }
 }
@@ -461,15 +467,15 @@ static PyObject *io_submit(Io *io, PyObject *args)
 {
     int fd;
     PyObject *request, *token;
-    Py_ssize_t most;
-    if (!PyArg_ParseTuple(args, "iOnO", &fd, &request, &most, &token))
+    Py_ssize_t most, least = 0;
+    if (!PyArg_ParseTuple(args, "iOnO|n", &fd, &request, &most, &token, &least))
         return NULL;
     if (request != Py_None && !PyBytes_Check(request)) {
         PyErr_SetString(PyExc_TypeError, "a request is bytes, or None");
         return NULL;
     }
-    if (most < 0 || (request == Py_None && most == 0)) {
-        PyErr_SetString(PyExc_ValueError, "a job takes at least a byte");
+    if (most < 0 || (request == Py_None && most == 0) || least < 0 || least > most) {
+        PyErr_SetString(PyExc_ValueError, "a job takes at least a byte, and no more than its most");
         return NULL;
     }
     if (!io->running) {
@@ -485,6 +491,7 @@ static PyObject *io_submit(Io *io, PyObject *args)
     job->request = request == Py_None ? NULL : Py_NewRef(request);
     job->fd = fd;
     job->most = (size_t)most;
+    job->least = (size_t)least;
     Py_INCREF(job); /* the thread's */
     pthread_mutex_lock(&io->lock);
     begin(io, job);
@@ -514,7 +521,7 @@ static PyObject *io_fileno(Io *io, PyObject *unused)
 }
 
 static PyMethodDef io_methods[] = {
-    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, token)."},
+    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, token[, least])."},
     {"cancel", (PyCFunction)io_cancel, METH_O, "End a job soon; it is finished like any other."},
     {"done", (PyCFunction)io_done, METH_NOARGS, "Return the jobs that are finished."},
     {"fileno", (PyCFunction)io_fileno, METH_NOARGS, "A descriptor that is readable while there are finished jobs."},

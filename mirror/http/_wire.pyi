@@ -12,14 +12,15 @@ class Job(Generic[T], Buffer):
     """Bytes of the whole head, 0: it is not here."""
 
 class Io(Generic[T]):
-    def submit(self, fd: int, request: bytes | None, most: int, token: T, /) -> Job[T]:
+    def submit(self, fd: int, request: bytes | None, most: int, token: T, least: int = ..., /) -> Job[T]:
         """Begin a job on a connected socket that nobody else uses until it is finished.
 
         Args:
             fd: the socket, not blocking.
             request: what is sent first, an answer is then received; None: bytes of a body are.
-            most: bytes of body that are worth waiting for; without a request: most bytes.
+            most: bytes of body that are worth waiting for; without a request or with ``least``: most bytes.
             token: kept with the job.
+            least: bytes that are worth waiting for, whatever they are; 0: the head of an answer tells.
         """
 
     def cancel(self, job: Job[T], /) -> None:

@@ -10,12 +10,11 @@ Errors are httpx's, as of any httpx transport; each wait has the time-out of its
 
 from __future__ import annotations
 
-import errno
 import ssl
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import h11
 import httpx
@@ -26,7 +25,7 @@ from mirror.http.addresses import is_public
 from mirror.http.light import LightResponse, Raw
 from mirror.http.throttle import PROCESS
 from mirror.http.tls import Tls
-from mirror.http.wire import Exchange, Told, wire
+from mirror.http.wire import wire
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -73,6 +72,25 @@ class Asked(NamedTuple):
     """What follows the head; its Content-Length is among the headers."""
     public_only: bool = False
     """Whoever sent us there is on the Internet, so this goes to no address that only we can reach."""
+
+    def written(self) -> bytes:
+        """As it is sent. Raises ValueError: something in it would break out of its line."""
+        return heads.request(self.method, self.target, self.headers) + self.body
+
+
+class Sent(Protocol):
+    """A request that was sent already, over an idle connection, and what has come since."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Its answer was not waited for any longer."""
+
+    @property
+    def error(self) -> int:
+        """An errno, or 0."""
+
+    def taken(self) -> Chunk:
+        """What came, once; nothing: the other side has closed the connection."""
 
 
 PUBLIC = "mirror.public"
@@ -125,8 +143,8 @@ class Connection:
     """A connected stream that carries one exchange at a time."""
 
     def __init__(self, stream: Stream, sock: trio.socket.SocketType, *, public: bool) -> None:
-        self._stream = stream
-        self._socket = sock
+        self.stream = stream
+        self.socket = sock
         self._used = False
         self.public = public
         """It leads to an address of the Internet."""
@@ -135,28 +153,15 @@ class Connection:
 
     def close(self) -> None:
         """Close at once, without a word to the other side. Wakes whoever waits on it."""
-        self._socket.close()
+        self.socket.close()
 
     def quiet(self) -> bool:
         """Whether nothing came since the last exchange: neither an end nor bytes nobody asked for."""
-        left = isinstance(self._stream, Tls) and not self._stream.quiet
-        return not left and not self._socket.is_readable()
-
-    def begin(self, asked: Asked, told: Told) -> Exchange | None:
-        """Send a request whose answer nobody waits for; None: not over a connection of this kind.
-
-        Whoever is told of the answer goes on with it, or closes the connection.
-        """
-        if not isinstance(self._stream, trio.SocketStream):
-            return None
-        try:
-            request = heads.request(asked.method, asked.target, asked.headers) + asked.body
-        except ValueError:
-            return None  # `exchange` says what is wrong with it
-        return wire().begin(self._socket, request, PROCESS.most(CHUNK), told)
+        left = isinstance(self.stream, Tls) and not self.stream.quiet
+        return not left and not self.socket.is_readable()
 
     async def exchange(
-        self, asked: Asked, done: Callable[[Connection, bool], None], begun: Exchange | None = None
+        self, asked: Asked, done: Callable[[Connection, bool], None], sent: Sent | None = None
     ) -> httpx.Response:
         """Send a request, unless that has begun, and read the head of its answer.
 
@@ -170,7 +175,7 @@ class Connection:
         try:
             # What `trio.move_on_after` does, without the generator around it.
             with trio.CancelScope(deadline=trio.current_time() + asked.seconds):
-                return await self._exchange(asked, done, begun)
+                return await self._exchange(asked, done, sent)
         except (h11.RemoteProtocolError, h11.LocalProtocolError) as exc:
             self.close()
             raise httpx.RemoteProtocolError(str(exc)) from exc
@@ -187,15 +192,14 @@ class Connection:
         raise httpx.ReadTimeout("no answer")
 
     async def _exchange(
-        self, asked: Asked, done: Callable[[Connection, bool], None], sent: Exchange | None
+        self, asked: Asked, done: Callable[[Connection, bool], None], sent: Sent | None
     ) -> httpx.Response:
         method, seconds = asked.method, asked.seconds
         data: Chunk
         if sent is not None:
             data = self._came(sent)
         else:
-            request = heads.request(method, asked.target, asked.headers) + asked.body
-            data = await self._first_bytes(request, 0 if method == "HEAD" else PROCESS.most(CHUNK))
+            data = await self._first_bytes(asked.written(), 0 if method == "HEAD" else PROCESS.most(CHUNK))
         self._used = True
         if (head := heads.usual(data)) is not None:
             begun, length = data[head.end :], 0 if method == "HEAD" else head.length
@@ -232,23 +236,23 @@ class Connection:
         raise httpx.ReadError("it was closed without an answer")
 
     @staticmethod
-    def _came(sent: Exchange) -> memoryview:
+    def _came(sent: Sent) -> Chunk:
         """The first bytes of an answer over a connection that had been idle."""
-        if sent.error == errno.ECANCELED:
+        if sent.cancelled:
             raise httpx.ReadTimeout("no answer")
-        if sent.error or not (data := memoryview(sent)):
+        if sent.error or not (data := sent.taken()):
             raise NotSentError
         return data
 
     async def _asked(self, request: bytes, most: int) -> Chunk:
-        if isinstance(self._stream, trio.SocketStream):
+        if isinstance(self.stream, trio.SocketStream):
             return await self._over_wire(request, most)
-        await self._stream.send_all(request)
-        return await self._stream.receive_some(most or CHUNK)
+        await self.stream.send_all(request)
+        return await self.stream.receive_some(most or CHUNK)
 
     async def _over_wire(self, request: bytes | None, most: int) -> Chunk:
         try:
-            return memoryview(await wire().run(self._socket, request, most))
+            return memoryview(await wire().run(self.socket, request, most))
         except OSError as exc:
             raise trio.BrokenResourceError(str(exc)) from exc
 
@@ -257,7 +261,7 @@ class Connection:
         while True:
             event = framing.next_event()
             if event is h11.NEED_DATA:
-                framing.receive_data(await self._stream.receive_some(CHUNK))
+                framing.receive_data(await self.stream.receive_some(CHUNK))
             elif isinstance(event, h11.Response):
                 return event
             elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
@@ -271,9 +275,9 @@ class Connection:
         """Read up to ``most`` bytes of a body; none at the end of the stream."""
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
-                if isinstance(self._stream, trio.SocketStream):
+                if isinstance(self.stream, trio.SocketStream):
                     return await self._over_wire(None, most)
-                return await self._stream.receive_some(most)
+                return await self.stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
         raise httpx.ReadTimeout("no byte of the body")

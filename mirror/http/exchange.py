@@ -211,7 +211,7 @@ class Exchanger:
                     sent, begun = begun, None
                     transport = self.client.transport(self._origin)
                     assert isinstance(transport, Transport), "it was begun there"
-                    response = await transport.ask(self._origin, sent.asked, sent)
+                    response = await transport.ask(sent.origin, sent.asked, sent)
                 elif hops:
                     response = await self._ask_elsewhere(method, where, headers, body, public_only=public)
                 else:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
+from typing import TypeAlias
 
 import httpx
 
@@ -24,6 +26,9 @@ from mirror.http.light import LightResponse
 from mirror.http.parts import HttpPart
 from mirror.http.places import Place
 from mirror.http.promises import promised
+from mirror.remotes.base import Part
+
+Opening: TypeAlias = "Callable[[Begun], AbstractAsyncContextManager[Part]]"
 
 ANY: Headers = [(b"Accept", b"*/*")]
 
@@ -157,13 +162,35 @@ class Files:
         return _Opening(self, target, name, start, stop, validator, begun)
 
     async def begin(
-        self, target: str, name: str, validator: str | None, told: Callable[[AskedFile], None]
+        self,
+        target: str,
+        name: str,
+        validator: str | None,
+        told: Callable[[AskedFile], None],
+        *,
+        opening: Opening | None = None,
+        believed: Callable[[Entry], bool] = lambda _: True,
     ) -> AskedFile | None:
-        """Request all of a file with nobody waiting. See `mirror.remotes.base.Bulk.begin`."""
-        asked = AskedFile(self, target, name, validator, told)
-        headers = self._headers(0, None, validator)
-        asked.begun = await self._http.begin(target, headers, asked.came)
+        """Request all of a file with nobody waiting. See `mirror.remotes.base.Bulk.begin`.
+
+        Args:
+            target: as for `open_part`, as are the next two.
+            name: what the entry is to be called.
+            validator: of the version that is asked for.
+            told: called when something came.
+            opening: goes on with what was begun; None: `open_part` does.
+            believed: whether what a plain answer says is to be believed without more ado.
+        """
+        if opening is None:
+            opening = partial(self._go_on, target, name, validator)
+        asked = AskedFile(self, target, name, validator, told, opening, believed)
+        asked.begun = await self._http.begin(target, self._headers(0, None, validator), asked.came)
         return None if asked.begun is None else asked
+
+    def _go_on(
+        self, target: str, name: str, validator: str | None, begun: Begun
+    ) -> AbstractAsyncContextManager[Part]:
+        return self.open_part(target, name, validator=validator, begun=begun)
 
     def place(self, target: str) -> Place:
         """Where a file is, for messages."""
@@ -273,12 +300,31 @@ class _Opening(AbstractAsyncContextManager[HttpPart]):
 class AskedFile:
     """The `mirror.remotes.base.Asked` of one file."""
 
-    __slots__ = ("_files", "_keeps", "_name", "_target", "_told", "_validator", "begun")
+    __slots__ = (
+        "_believed",
+        "_files",
+        "_keeps",
+        "_name",
+        "_opening",
+        "_target",
+        "_told",
+        "_validator",
+        "begun",
+    )
 
     def __init__(
-        self, files: Files, target: str, name: str, validator: str | None, told: Callable[[AskedFile], None]
+        self,
+        files: Files,
+        target: str,
+        name: str,
+        validator: str | None,
+        told: Callable[[AskedFile], None],
+        opening: Opening,
+        believed: Callable[[Entry], bool],
     ) -> None:
         self.begun: Begun | None = None
+        self._opening = opening
+        self._believed = believed
         self._files = files
         self._target = target
         self._name = name
@@ -306,15 +352,15 @@ class AskedFile:
         except MirrorError:
             return None
         self._keeps = head.keeps_alive
-        return part, body
+        return (part, body) if self._believed(part.entry) else None
 
     def close(self) -> None:
         """See `mirror.remotes.base.Asked.close`."""
         self._held().finish(reusable=self._keeps)
 
-    def open(self) -> AbstractAsyncContextManager[HttpPart]:
+    def open(self) -> AbstractAsyncContextManager[Part]:
         """See `mirror.remotes.base.Asked.open`."""
-        return self._files.open_part(self._target, self._name, validator=self._validator, begun=self._held())
+        return self._opening(self._held())
 
     def _held(self) -> Begun:
         assert self.begun is not None, "it was sent"

@@ -19,6 +19,8 @@ TAKEN = 1024 * 1024
 """Bytes taken from the socket at once."""
 RECORD = 16 * 1024
 """Bytes of the largest record; one call of OpenSSL returns no more."""
+OVERHEAD = 22
+"""Bytes that a record has beside what it carries, at least: those of TLS 1.3."""
 
 
 class Tls:
@@ -68,6 +70,25 @@ class Tls:
             except ssl.SSLError as exc:
                 raise trio.BrokenResourceError from exc
         await self._flush()
+
+    def sealed(self, data: bytes) -> bytes | None:
+        """What is to be sent for all of ``data``, by the caller; None: first something has to be received."""
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[self._object.write(left) :]
+        except ssl.SSLError:
+            return None
+        return self._outgoing.read()
+
+    def opened(self, came: memoryview) -> bytes:
+        """What was received by the caller holds, as far as it is whole. Raises as `receive_some`."""
+        self._incoming.write(came)
+        return self._decrypted(TAKEN) or b""
+
+    def least(self, size: int) -> int:
+        """Bytes that have to be received yet, at least, for ``size`` more of the other side's."""
+        return size + -(-size // RECORD) * OVERHEAD - self._incoming.pending
 
     async def receive_some(self, most: int) -> bytes:
         """Return what has come, up to ``most`` bytes, at least one; ``b""`` at the end."""

@@ -59,8 +59,8 @@ class Transport(httpx.AsyncBaseTransport):
         if connection is None:
             return None
         begun = Begun(self, origin, connection, asked)
-        if not begun.sent(told):
-            self._idle[origin].append(connection)
+        if not begun.send(told):
+            connection.close()  # some of it may be on its way
             return None
         turns.acquire_nowait()
         return begun
@@ -80,7 +80,7 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             if begun is not None:
                 with suppress(NotSentError):
-                    return await begun.connection.exchange(asked, done, begun.taken())
+                    return await begun.connection.exchange(asked, done, begun)
             while (connection := self._take(origin)) is not None:
                 if asked.public_only and not connection.public:
                     connection.close()  # the next one is made, and refused where it has to be

@@ -27,12 +27,14 @@ class Wire:
     def __init__(self) -> None:
         self._io: Io[Told] = Io()
 
-    def begin(self, sock: trio.socket.SocketType, request: bytes | None, most: int, told: Told) -> Exchange:
+    def begin(
+        self, sock: trio.socket.SocketType, request: bytes | None, most: int, told: Told, *, least: int = 0
+    ) -> Exchange:
         """Begin one job on a socket, which nobody else may use or close before ``told`` is called with it.
 
         See `_wire.Io.submit`.
         """
-        return self._io.submit(sock.fileno(), request, most, told)
+        return self._io.submit(sock.fileno(), request, most, told, least)
 
     def cancel(self, job: Exchange) -> None:
         """Have a job finished at once; ``told`` is called all the same."""

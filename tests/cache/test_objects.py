@@ -103,6 +103,41 @@ async def test_there_is_one_filler_and_it_can_be_followed_at_once(cache: Cache) 
     assert cache.objects.fill(node) is None
 
 
+async def test_many_are_begun_together_and_what_is_not_new_is_left(cache: Cache, home: Path) -> None:
+    """What is complete, here or in the index, held, or another's: `begin` tells what it is."""
+    new, sealed, completed, held, partial, taken = await files(
+        cache, *(file(name, 1000) for name in ("new", "sealed", "completed", "held", "partial", "taken"))
+    )
+    complete(cache, sealed)
+    write(fill(cache, partial), 0, 500)
+    async with Cache.open(home) as other:
+        assert fill(other, taken)
+        await cache.objects.sync()
+        complete(cache, completed)
+        assert fill(cache, held)
+        begun = await cache.objects.begin_all([new, sealed, completed, held, partial, taken])
+        assert [filler is not None for filler in begun] == [True, False, False, False, False, False]
+        assert cache.objects.fill(new) is None
+    (filler, *_) = begun
+    assert filler is not None
+    write(filler, 0, 1000)
+    assert read_all(filler.complete()) == content(new.id, 0, 1000)
+    assert read_all(cache.objects.open_complete(sealed)) == content(sealed.id, 0, 1000)
+
+
+async def test_what_is_begun_together_goes_on_where_it_was(home: Path) -> None:
+    async with Cache.open(home) as cache:
+        nodes = await files(cache, file("a", 1000), file("b", 1000))
+        write(fill(cache, nodes[1]), 0, 400)
+    async with Cache.open(home) as cache:
+        begun = await cache.objects.begin_all(nodes)
+        assert [list(filler.present) for filler in begun if filler is not None] == [[], [(0, 400)]]
+        for filler in begun:
+            assert filler is not None
+            filler.discard()
+        assert await cache.objects.begin_all([]) == []
+
+
 async def test_extents_reach_the_index_while_a_fill_goes_on(cache: Cache, home: Path) -> None:
     (node,) = await files(cache, file("a", 100_000))
     filler = fill(cache, node)

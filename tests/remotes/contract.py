@@ -7,6 +7,7 @@ A subclass says what its server can do and gives two fixtures: ``root``, the fol
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -15,11 +16,27 @@ import pytest
 import trio
 
 from mirror.errors import IsAFolder, MirrorError, NotAFolder, NotFound, ProtocolError, VersionChanged
-from mirror.remotes.base import Kind, Listing, Pager, Part, Remote
+from mirror.remotes.base import Asked, Bulk, Kind, Listing, Pager, Part, Remote
 
 
 async def read(part: Part) -> bytes:
     return b"".join([bytes(chunk) async for chunk in part])
+
+
+async def begun(
+    remote: Bulk, name: str, validator: str | None = None, patience: float = 10.0
+) -> Asked | None:
+    """Ask for a file with nobody waiting, and return once something has come; it is waited for so long."""
+    came = trio.Event()
+    asked = await remote.begin(name, validator, lambda _: came.set())
+    if asked is None:
+        return None
+    with trio.move_on_after(patience):
+        await came.wait()
+    if not came.is_set():
+        asked.cancel()
+        await came.wait()
+    return asked
 
 
 class RemoteContract:
@@ -43,6 +60,9 @@ class RemoteContract:
     """A folder may hold nothing: in object stores it is there because of its files."""
     foreign: ClassVar[str] = 'etag:"of another"'
     """A validator of the origin's kind that none of its files has."""
+
+    unwaited: ClassVar[bool] = True
+    """Files can be asked for with nobody waiting: over connections of HTTP/1.1 that the server keeps."""
 
     unserved: ClassVar[frozenset[str]] = frozenset()
     """Names that the server lists but does not serve."""
@@ -123,6 +143,44 @@ class RemoteContract:
                 if self.parts_state_times
                 else replace(entry, mtime_ns=None, mtime_resolution_ns=part.entry.mtime_resolution_ns)
             )
+
+    async def test_a_whole_file_that_nobody_waits_for(self, remote: Remote, root: Path) -> None:
+        """Where a remote can be asked so: all that comes is as if it had been waited for."""
+        if not isinstance(remote, Bulk):
+            return
+        plain = 0
+        for name, _path in self.files(root):
+            async with remote.open_part(name) as part:
+                body = await read(part)
+            asked = await begun(remote, name, part.entry.validator)
+            if asked is None:
+                continue
+            answer = asked.plain()
+            if answer is not None:
+                assert bytes(answer[1]) == body
+                asked.close()
+                plain += 1
+            async with nullcontext(answer[0]) if answer is not None else asked.open() as again:
+                for what in ("start", "stop", "size", "entry", "ranges", "digest"):
+                    assert getattr(again, what) == getattr(part, what)
+                assert answer is not None or await read(again) == body
+        assert (plain > 0) == self.unwaited
+
+    async def test_what_is_wrong_where_nobody_waits(self, remote: Remote) -> None:
+        """It is no plain answer, and whoever goes on hears what it is."""
+        if not isinstance(remote, Bulk):
+            return
+        other: type[MirrorError] = VersionChanged if self.validators else ProtocolError
+        for name, validator, error in (("absent", None, NotFound), ("plain.bin", self.foreign, other)):
+            async with remote.open_part("plain.bin") as part:
+                await read(part)
+            asked = await begun(remote, name, validator)
+            assert (asked is not None) == self.unwaited
+            if asked is not None:
+                assert asked.plain() is None
+                with pytest.raises(error):
+                    async with asked.open():
+                        pytest.fail("something was handed out")
 
     @pytest.mark.parametrize(
         ("start", "stop"), [(0, 1), (1, 7), (0, 256_000), (255_999, 256_000), (100, None), (5, 10**12)]

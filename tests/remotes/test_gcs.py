@@ -54,6 +54,7 @@ class TestGcpEmulator(GcsContract):
     """It does not say of which generation an answer is: what is asked for by one is not believed."""
 
     start = staticmethod(gcp_emulator)
+    unwaited = False
 
     async def test_a_whole_file(self, remote: Remote, root: Path) -> None:
         """Without a version all bytes come."""

@@ -69,6 +69,7 @@ def server(root: Path, tls: tuple[Path, Path]) -> Iterator[Server]:
 
 class TestContract(RemoteContract):
     lists_hidden = False
+    unwaited = False
 
     @pytest.fixture
     async def remote(self, server: Server, opening: Opened) -> Remote:

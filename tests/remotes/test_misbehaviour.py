@@ -26,7 +26,7 @@ from mirror.http.parts import SLOWEST, Chunks
 from mirror.remotes.base import Entry, Kind, Listing, NotModified, Part
 from mirror.remotes.http import HttpRemote
 from tests.remotes.conftest import Opener
-from tests.remotes.contract import read
+from tests.remotes.contract import begun, read
 from tests.support.hostile import (
     DATE,
     Behaviour,
@@ -60,14 +60,31 @@ async def gather(part: Part, into: list[bytes]) -> None:
         into.append(bytes(chunk))  # noqa: PERF401  # the list is wanted although the loop fails
 
 
+async def unwaited(remote: HttpRemote, name: str = "f", **how: Any) -> bytes:
+    """As `whole`, over a connection that waits, with nobody waiting for the answer."""
+    async with remote.open_part("ok") as part:
+        await read(part)
+    asked = await begun(remote, name, how.get("validator"), 5.0)
+    assert asked is not None
+    if (answer := asked.plain()) is not None:
+        asked.close()
+        return bytes(answer[1])
+    async with asked.open() as part:
+        return await read(part)
+
+
 async def fails(opened: Opener, behaviour: Behaviour, leaf: type[MirrorError], **how: Any) -> str:
-    """Check that reading is this error and exactly this, and return its message."""
-    with hostile({"/f": behaviour}) as server:
-        with pytest.raises(leaf) as caught:
-            await whole(opened(server.url, deadline=5.0), **how)
-        assert type(caught.value) is leaf
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
+    """Check that reading is this error and exactly this, and return its message.
+
+    However it is asked for: with somebody waiting, and with nobody.
+    """
+    for ask in (whole, unwaited)[: 1 if {"start", "stop"} & how.keys() else 2]:
+        with hostile({"/f": behaviour, "/ok": good(b"ok")}) as server:
+            with pytest.raises(leaf) as caught:
+                await ask(opened(server.url, deadline=5.0), **how)
+            assert type(caught.value) is leaf
+            assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 # -- bodies ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from mirror.http._wire import Io
-from mirror.http.wire import wire
+from mirror.http.wire import Exchange, wire
 from tests.support.waiting import eventually
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
@@ -164,6 +164,41 @@ async def test_many_at_once() -> None:
             end.close()
 
 
+async def test_so_many_bytes_are_waited_for_whatever_they_are(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """With a request before them, and without; and what comes in pieces comes together."""
+    ours, theirs = pair
+    sock = trio.socket.from_stdlib_socket(ours)
+    for request in (b"HTTP/1.1 200 is no head here", None):
+        jobs: list[Exchange] = []
+        came = trio.Event()
+
+        def told(job: Exchange, jobs: list[Exchange] = jobs, came: trio.Event = came) -> None:
+            jobs.append(job)
+            came.set()
+
+        wire().begin(sock, request, 1000, told, least=20)
+        assert request is None or theirs.recv(100) == request
+        for piece in (b"HTTP/1.1 20", b"4 No\r\n\r\n"):
+            assert not jobs
+            theirs.sendall(piece)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(5.0):
+            await came.wait()
+        assert (bytes(memoryview(jobs[0])), jobs[0].error) == (b"HTTP/1.1 204 No\r\n\r\n", 0)
+
+
+async def test_the_rest_of_them_is_not_waited_for_long(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    came = trio.Event()
+    job = wire().begin(trio.socket.from_stdlib_socket(ours), None, 1000, lambda _: came.set(), least=1000)
+    theirs.sendall(b"some")
+    with trio.fail_after(5.0):
+        await came.wait()
+    assert bytes(memoryview(job)) == b"some"
+
+
 def test_each_run_has_a_thread_of_its_own_that_ends_with_it(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
@@ -190,6 +225,8 @@ def test_what_cannot_be_a_job_is_refused(pair: tuple[socket.socket, socket.socke
     for wrong in (
         (ours.fileno(), None, 0, None),
         (ours.fileno(), b"", -1, None),
+        (ours.fileno(), b"", 10, None, 11),
+        (ours.fileno(), b"", 10, None, -1),
     ):
         with pytest.raises(ValueError, match="at least a byte"):
             io.submit(*wrong)

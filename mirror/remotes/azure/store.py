@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from urllib.parse import quote, urlencode
@@ -11,8 +12,9 @@ import trio
 
 from mirror.errors import NotFound, ProtocolError
 from mirror.http.auth import Auth, Headers
+from mirror.http.begun import Begun
 from mirror.http.exchange import Client, Exchanger
-from mirror.http.files import Files
+from mirror.http.files import AskedFile, Files, Opening
 from mirror.http.parts import HttpPart, read_whole
 from mirror.remotes.azure import listing
 from mirror.remotes.azure.account import Account
@@ -102,10 +104,23 @@ class AzureStore:
         return await self._files.stat(self._target(key), name)
 
     def open(
-        self, key: str, name: str, start: int, stop: int | None, validator: str | None
+        self,
+        key: str,
+        name: str,
+        start: int,
+        stop: int | None,
+        validator: str | None,
+        begun: Begun | None = None,
     ) -> AbstractAsyncContextManager[HttpPart]:
         """Request bytes of a blob. See `mirror.remotes.objects.store.Store.open`."""
-        return self._files.open_part(self._target(key), name, start, stop, validator=validator)
+        target = self._target(key)
+        return self._files.open_part(target, name, start, stop, validator=validator, begun=begun)
+
+    async def begin(
+        self, key: str, name: str, validator: str | None, told: Callable[[AskedFile], None], opening: Opening
+    ) -> AskedFile | None:
+        """Request all of a blob with nobody waiting. See `mirror.remotes.objects.store.Store.begin`."""
+        return await self._files.begin(self._target(key), name, validator, told, opening=opening)
 
     def _target(self, key: str) -> str:
         target = f"{self._all}/{to_url(key)}"

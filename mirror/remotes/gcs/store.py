@@ -6,6 +6,7 @@ name means something to a server on the way, and every answer says its generatio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from urllib.parse import urlencode
@@ -15,8 +16,9 @@ import trio
 
 from mirror.errors import NotFound, OriginFailed
 from mirror.http.auth import Auth, Headers
+from mirror.http.begun import Begun
 from mirror.http.exchange import Client, Exchanger
-from mirror.http.files import Files
+from mirror.http.files import AskedFile, Files, Opening
 from mirror.http.parts import HttpPart, read_whole
 from mirror.remotes.base import Entry
 from mirror.remotes.gcs import objects
@@ -103,17 +105,33 @@ class GcsStore:
         return objects.of(objects.document(body, where), where).entry(name)
 
     def open(
-        self, key: str, name: str, start: int, stop: int | None, validator: str | None
+        self,
+        key: str,
+        name: str,
+        start: int,
+        stop: int | None,
+        validator: str | None,
+        begun: Begun | None = None,
     ) -> AbstractAsyncContextManager[HttpPart]:
         """Request bytes of an object. See `mirror.remotes.objects.store.Store.open`.
 
         By its generation: where a bucket keeps old versions, a file that is being read stays readable
         when another version takes its name.
         """
+        target = self._media(key, validator)
+        return self._files.open_part(target, name, start, stop, validator=validator, begun=begun)
+
+    async def begin(
+        self, key: str, name: str, validator: str | None, told: Callable[[AskedFile], None], opening: Opening
+    ) -> AskedFile | None:
+        """Request all of an object with nobody waiting. See `mirror.remotes.objects.store.Store.begin`."""
+        return await self._files.begin(self._media(key, validator), name, validator, told, opening=opening)
+
+    def _media(self, key: str, validator: str | None) -> str:
         target = f"{self._target(key)}?alt=media"
         if validator is not None and validator.startswith(objects.GENERATION):
-            target = f"{target}&generation={validator[len(objects.GENERATION) :]}"
-        return self._files.open_part(target, name, start, stop, validator=validator)
+            return f"{target}&generation={validator[len(objects.GENERATION) :]}"
+        return target
 
     def _target(self, key: str) -> str:
         return f"{self._all}/{to_url(key).replace('/', '%2F')}"

@@ -7,14 +7,17 @@ a misspelt prefix looks like an empty folder to a store; but a bucket may be emp
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from posixpath import basename
 from types import TracebackType
 from typing import NoReturn
 
 from mirror.errors import IsAFolder, MirrorError, NotAFolder, NotFound, VersionChanged
+from mirror.http.begun import Begun
 from mirror.http.exchange import Client
+from mirror.http.files import AskedFile
 from mirror.remotes.base import Entry, Listing, NotModified, Page, Part
 from mirror.remotes.following import Following
 from mirror.remotes.objects import keys
@@ -153,6 +156,15 @@ class ObjectRemote:
         """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
         return _Opening(self, path, start, stop, validator)
 
+    async def begin(
+        self, path: str, validator: str | None, told: Callable[[AskedFile], None]
+    ) -> AskedFile | None:
+        """Request a file with nobody waiting for it. See `mirror.remotes.base.Bulk.begin`."""
+        if self._base is None:
+            return None
+        opening = partial(_Opening, self, path, 0, None, validator)
+        return await self._store.begin(await self._key(path), basename(path), validator, told, opening)
+
     async def _absent(self, key: str, version: str | None, absent: NotFound) -> MirrorError:
         """What it means that there is no such object: it may be a folder, or no such ``version``."""
         if version is not None:
@@ -206,11 +218,17 @@ class _Opening:
     __slots__ = ("_asked", "_path", "_remote", "_under_way")
 
     def __init__(
-        self, remote: ObjectRemote, path: str, start: int, stop: int | None, validator: str | None
+        self,
+        remote: ObjectRemote,
+        path: str,
+        start: int,
+        stop: int | None,
+        validator: str | None,
+        begun: Begun | None = None,
     ) -> None:
         self._remote = remote
         self._path = path
-        self._asked = (start, stop, validator)
+        self._asked = (start, stop, validator, begun)
         self._under_way: AbstractAsyncContextManager[Part] | None = None
 
     async def __aenter__(self) -> Part:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from mirror.http.begun import Begun
+from mirror.http.files import AskedFile, Opening
 from mirror.remotes.base import Entry, Part
 from mirror.remotes.objects.keys import Keys
 
@@ -35,6 +38,20 @@ class Store(Protocol):
         """Ask for one object. Raises `NotFound`, and `IsAFolder` when it stands for one."""
 
     def open(
-        self, key: str, name: str, start: int, stop: int | None, validator: str | None
+        self,
+        key: str,
+        name: str,
+        start: int,
+        stop: int | None,
+        validator: str | None,
+        begun: Begun | None = None,
     ) -> AbstractAsyncContextManager[Part]:
-        """Request bytes of an object; raises as `head`, and `VersionChanged`."""
+        """Request bytes of an object; raises as `head`, and `VersionChanged`.
+
+        ``begun``: the request, where `begin` has sent it already.
+        """
+
+    async def begin(
+        self, key: str, name: str, validator: str | None, told: Callable[[AskedFile], None], opening: Opening
+    ) -> AskedFile | None:
+        """Request all of an object with nobody waiting. See `mirror.http.files.Files.begin`."""

@@ -10,8 +10,8 @@ file. Its tree is then a folder with that one entry.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from posixpath import basename
@@ -25,6 +25,8 @@ from mirror.errors import (
     NotFound,
     VersionChanged,
 )
+from mirror.http.begun import Begun
+from mirror.http.files import AskedFile
 from mirror.http.parts import HttpPart
 from mirror.remotes.base import Entry, Listing, NotModified, Page
 from mirror.remotes.following import Following
@@ -179,18 +181,28 @@ class S3Remote:
 
     @asynccontextmanager
     async def open_part(
-        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+        self,
+        path: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        validator: str | None = None,
+        begun: Begun | None = None,
     ) -> AsyncIterator[HttpPart]:
-        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
+        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`.
+
+        ``begun``: the request, where `begin` has sent it already.
+        """
         key = self._key(self._shape or await self._known_shape(), path)
         question = Question(self._bucket)
         version = ""
         while True:
             way = await question.way()
             handed = False
+            target, sent, begun = way.site.object(key) + version, begun, None
             try:
                 async with way.files.open_part(
-                    way.site.object(key) + version, basename(path), start, stop, validator=validator
+                    target, basename(path), start, stop, validator=validator, begun=sent
                 ) as part:
                     handed = True
                     if start or stop is not None:
@@ -215,6 +227,20 @@ class S3Remote:
             except MirrorError as exc:
                 if handed or not await question.mend(exc):
                     raise
+
+    async def begin(
+        self, path: str, validator: str | None, told: Callable[[AskedFile], None]
+    ) -> AskedFile | None:
+        """Request a file with nobody waiting for it. See `mirror.remotes.base.Bulk.begin`."""
+        if self._shape is None:
+            return None
+
+        def opening(begun: Begun) -> AbstractAsyncContextManager[HttpPart]:
+            return self.open_part(path, validator=validator, begun=begun)
+
+        way = await Question(self._bucket).way()
+        target = way.site.object(self._key(self._shape, path))
+        return await way.files.begin(target, basename(path), validator, told, opening=opening)
 
     def _remember(self, key: str, part: HttpPart) -> None:
         version, etag = part.headers.get("x-amz-version-id"), part.entry.validator

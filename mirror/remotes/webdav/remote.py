@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from posixpath import basename
@@ -29,9 +29,10 @@ from mirror.errors import (
 )
 from mirror.http import answers
 from mirror.http.auth import Auth, Headers
+from mirror.http.begun import Begun
 from mirror.http.connection import DELIMITED
 from mirror.http.exchange import Client, Exchanger
-from mirror.http.files import Files
+from mirror.http.files import AskedFile, Files
 from mirror.http.parts import HttpPart, read_whole
 from mirror.remotes.base import Entry, Kind, Listing, NotModified
 from mirror.remotes.names import to_url
@@ -148,11 +149,21 @@ class WebdavRemote:
 
     @asynccontextmanager
     async def open_part(
-        self, path: str, start: int = 0, stop: int | None = None, *, validator: str | None = None
+        self,
+        path: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        validator: str | None = None,
+        begun: Begun | None = None,
     ) -> AsyncIterator[HttpPart]:
-        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`."""
-        target = self._file(path)
-        opening = self._files.open_part(target, basename(path), start, stop, validator=validator)
+        """Request bytes of a file. See `mirror.remotes.base.Remote.open_part`.
+
+        ``begun``: the request, where `begin` has sent it already.
+        """
+        opening = self._files.open_part(
+            self._file(path), basename(path), start, stop, validator=validator, begun=begun
+        )
         async with AsyncExitStack() as stack:
             try:
                 part = await stack.enter_async_context(opening)
@@ -162,6 +173,23 @@ class WebdavRemote:
             if _could_be_a_page(part.entry):
                 await self._refuse_folder(path)
             yield part
+
+    async def begin(
+        self, path: str, validator: str | None, told: Callable[[AskedFile], None]
+    ) -> AskedFile | None:
+        """Request a file with nobody waiting for it. See `mirror.remotes.base.Bulk.begin`."""
+
+        def opening(begun: Begun) -> AbstractAsyncContextManager[HttpPart]:
+            return self.open_part(path, validator=validator, begun=begun)
+
+        return await self._files.begin(
+            self._file(path),
+            basename(path),
+            validator,
+            told,
+            opening=opening,
+            believed=lambda entry: not _could_be_a_page(entry),
+        )
 
     def _file(self, path: str) -> str:
         if not path:

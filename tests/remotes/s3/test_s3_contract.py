@@ -90,6 +90,7 @@ def _rclone(root: Path, buckets: Path) -> Iterator[Server]:
 
 class TestMoto(S3Contract):
     start = staticmethod(_moto)
+    unwaited = False
     unlisted = frozenset({"line\nbreak"})
     """It matches the path of a request line by line."""
 

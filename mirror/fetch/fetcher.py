@@ -42,6 +42,8 @@ RESERVED = 4
 """So many of the requests to one source are kept for blocked readers, but never more than a quarter."""
 SHARED_PATIENCE = 0.5
 """Seconds that a reader waits for another process to fetch what it reads; it may be after other bytes."""
+SMALL_AHEAD = 32
+"""Neighbours that are fetched ahead at once where small ones are fetched many at once."""
 LONGEST_QUEUE = 1024
 """Neighbours that wait; the oldest are forgotten beyond it, they were passed by."""
 READ_TRIES = 16
@@ -227,11 +229,14 @@ class Fetcher:
             else FetchMode.WHOLE,
         )
         self.counters.fills_started += 1
-        if self._small is not None and 0 < (node.size or 0) <= SMALL:
+        if self._small is not None and self._goes_with_others(node):
             self._small.add(fill, lane or Lane())
         else:
             self._by_itself(fill)
         return fill
+
+    def _goes_with_others(self, node: Node) -> bool:
+        return self._small is not None and 0 < (node.size or 0) <= SMALL
 
     def _hurry(self, fill: Fill, priority: Priority) -> None:
         if self._small is not None and priority is Priority.DEMAND:
@@ -333,9 +338,12 @@ class Fetcher:
 
     def _fetch_ahead(self) -> None:
         """Keep a few neighbours on their way; the others wait here, where they cost nothing."""
-        most = self.pace.ahead(self._spare)
-        while self._window and len(self._fills) < most:
-            path, neighbour = self._window.popleft()
+        few = self.pace.ahead(self._spare)
+        while self._window:
+            path, neighbour = self._window[0]
+            if len(self._fills) >= (max(few, SMALL_AHEAD) if self._goes_with_others(neighbour) else few):
+                return
+            self._window.popleft()
             # One that others have completed meanwhile is found complete by its fill.
             if neighbour.id not in self._fills and not self._objects.sealing(neighbour):
                 self.counters.fetched_ahead += 1

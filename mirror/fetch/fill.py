@@ -53,7 +53,7 @@ URGENT_PARTS = 4
 """Further ones for readers that wait elsewhere in the file."""
 UNKNOWN = 1 << 62
 """Where a file ends as long as nobody has said."""
-FLUSH = 1024 * 1024
+FLUSH = 2 * 1024 * 1024
 FLUSH_SECONDS = 0.05
 """Received bytes are gathered up to this many, or for so long, before they are written; more only delays
 the readers."""

@@ -30,8 +30,9 @@
 
 enum { SCRATCH = 256 * 1024, MOST_HEAD = 64 * 1024, EVENTS = 64 };
 
-/* A body that has begun is waited for so long; then what came is handed on, and the rest is asked for. */
-static const int64_t LINGER_NS = 100 * 1000 * 1000;
+/* A body that has begun is waited for so long; then what came is handed on, and the rest is asked for. Whoever
+ * only receives may wait for a reader, so less long: at 100 MB/s a mebibyte takes that time. */
+static const int64_t LINGER_NS = 100 * 1000 * 1000, SHORT_LINGER_NS = 10 * 1000 * 1000;
 
 typedef struct job {
     PyObject_HEAD
@@ -43,6 +44,7 @@ typedef struct job {
     size_t sent;
     size_t most;      /* most bytes of body; of a job that does not look for a head, most bytes */
     size_t least;     /* bytes that it waits for without looking for a head; 0: it looks, or any will do */
+    bool patient;     /* it waits longer for them */
     int64_t until;    /* monotonic, when the rest of its body is waited for no longer; 0: it has not begun */
     bool finished;
     /* the result */
@@ -201,7 +203,7 @@ static bool step(Job *job, char *scratch)
                 if (exchange || job->size == 0)
                     return false;
                 if (job->size < job->least && job->until == 0)
-                    job->until = now_ns() + LINGER_NS;
+                    job->until = now_ns() + (job->patient ? LINGER_NS : SHORT_LINGER_NS);
                 return job->size >= job->least;
             }
             job->error = errno;
@@ -468,7 +470,8 @@ static PyObject *io_submit(Io *io, PyObject *args)
     int fd;
     PyObject *request, *token;
     Py_ssize_t most, least = 0;
-    if (!PyArg_ParseTuple(args, "iOnO|n", &fd, &request, &most, &token, &least))
+    int patient = 0;
+    if (!PyArg_ParseTuple(args, "iOnO|np", &fd, &request, &most, &token, &least, &patient))
         return NULL;
     if (request != Py_None && !PyBytes_Check(request)) {
         PyErr_SetString(PyExc_TypeError, "a request is bytes, or None");
@@ -492,6 +495,7 @@ static PyObject *io_submit(Io *io, PyObject *args)
     job->fd = fd;
     job->most = (size_t)most;
     job->least = (size_t)least;
+    job->patient = patient;
     Py_INCREF(job); /* the thread's */
     pthread_mutex_lock(&io->lock);
     begin(io, job);
@@ -521,7 +525,7 @@ static PyObject *io_fileno(Io *io, PyObject *unused)
 }
 
 static PyMethodDef io_methods[] = {
-    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, token[, least])."},
+    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, token[, least[, patient]])."},
     {"cancel", (PyCFunction)io_cancel, METH_O, "End a job soon; it is finished like any other."},
     {"done", (PyCFunction)io_done, METH_NOARGS, "Return the jobs that are finished."},
     {"fileno", (PyCFunction)io_fileno, METH_NOARGS, "A descriptor that is readable while there are finished jobs."},

@@ -12,7 +12,16 @@ class Job(Generic[T], Buffer):
     """Bytes of the whole head, 0: it is not here."""
 
 class Io(Generic[T]):
-    def submit(self, fd: int, request: bytes | None, most: int, token: T, least: int = ..., /) -> Job[T]:
+    def submit(
+        self,
+        fd: int,
+        request: bytes | None,
+        most: int,
+        token: T,
+        least: int = ...,
+        patient: bool = ...,
+        /,
+    ) -> Job[T]:
         """Begin a job on a connected socket that nobody else uses until it is finished.
 
         Args:
@@ -20,7 +29,8 @@ class Io(Generic[T]):
             request: what is sent first, an answer is then received; None: bytes of a body are.
             most: bytes of body that are worth waiting for; without a request or with ``least``: most bytes.
             token: kept with the job.
-            least: bytes that are worth waiting for, whatever they are; 0: the head of an answer tells.
+            least: bytes that are worth a little wait, whatever they are; 0: the head of an answer tells.
+            patient: they are worth a longer wait.
         """
 
     def cancel(self, job: Job[T], /) -> None:

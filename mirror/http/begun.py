@@ -122,7 +122,9 @@ class Begun:
     def _receive(self, size: int) -> None:
         assert isinstance(self.connection.stream, Tls)
         least = max(1, self.connection.stream.least(size))
-        self._job = wire().begin(self.connection.socket, None, least + MORE, self._came_rest, least=least)
+        self._job = wire().begin(
+            self.connection.socket, None, least + MORE, self._came_rest, least=least, patient=True
+        )
 
     def _came_rest(self, job: Exchange) -> None:
         self._open(job)

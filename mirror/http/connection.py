@@ -250,9 +250,9 @@ class Connection:
         await self.stream.send_all(request)
         return await self.stream.receive_some(most or CHUNK)
 
-    async def _over_wire(self, request: bytes | None, most: int) -> Chunk:
+    async def _over_wire(self, request: bytes | None, most: int, least: int = 0) -> Chunk:
         try:
-            return memoryview(await wire().run(self.socket, request, most))
+            return memoryview(await wire().run(self.socket, request, most, least=least))
         except OSError as exc:
             raise trio.BrokenResourceError(str(exc)) from exc
 
@@ -271,12 +271,16 @@ class Connection:
             else:
                 raise httpx.RemoteProtocolError("the connection changed its protocol unasked")
 
-    async def receive(self, most: int, seconds: float) -> Chunk:
-        """Read up to ``most`` bytes of a body; none at the end of the stream."""
+    async def receive(self, most: int, seconds: float, left: int = 0) -> Chunk:
+        """Read up to ``most`` bytes of a body; none at the end of the stream.
+
+        ``left``: so many are to come. When they come fast they are waited for: each return costs as much
+        as receiving some hundred KiB.
+        """
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
                 if isinstance(self.stream, trio.SocketStream):
-                    return await self._over_wire(None, most)
+                    return await self._over_wire(None, most, min(most, left))
                 return await self.stream.receive_some(most)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
@@ -339,7 +343,8 @@ class _CountedBody(_Body):
         else:
             try:
                 # One more than there should be: a body that goes on shows here, at no cost.
-                data = await self._connection.receive(PROCESS.most(min(self._left + 1, CHUNK)), self._seconds)
+                most = PROCESS.most(min(self._left + 1, CHUNK))
+                data = await self._connection.receive(most, self._seconds, self._left)
             except BaseException:
                 self._finish(reusable=False)
                 raise

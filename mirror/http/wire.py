@@ -28,19 +28,28 @@ class Wire:
         self._io: Io[Told] = Io()
 
     def begin(
-        self, sock: trio.socket.SocketType, request: bytes | None, most: int, told: Told, *, least: int = 0
+        self,
+        sock: trio.socket.SocketType,
+        request: bytes | None,
+        most: int,
+        told: Told,
+        *,
+        least: int = 0,
+        patient: bool = False,
     ) -> Exchange:
         """Begin one job on a socket, which nobody else may use or close before ``told`` is called with it.
 
         See `_wire.Io.submit`.
         """
-        return self._io.submit(sock.fileno(), request, most, told, least)
+        return self._io.submit(sock.fileno(), request, most, told, least, patient)
 
     def cancel(self, job: Exchange) -> None:
         """Have a job finished at once; ``told`` is called all the same."""
         self._io.cancel(job)
 
-    async def run(self, sock: trio.socket.SocketType, request: bytes | None, most: int) -> Exchange:
+    async def run(
+        self, sock: trio.socket.SocketType, request: bytes | None, most: int, *, least: int = 0
+    ) -> Exchange:
         """Do one job on a socket, which nobody else may use meanwhile; see `_wire.Io.submit`.
 
         Returns:
@@ -51,7 +60,7 @@ class Wire:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         task = trio.lowlevel.current_task()
-        job = self.begin(sock, request, most, lambda _: trio.lowlevel.reschedule(task))
+        job = self.begin(sock, request, most, lambda _: trio.lowlevel.reschedule(task), least=least)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             # The socket is the thread's until it says otherwise, which it does at once.

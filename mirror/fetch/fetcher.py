@@ -355,11 +355,11 @@ class Fetcher:
 
     # -- life of a fill ----------------------------------------------------------------------
 
-    def _by_itself(self, fill: Fill, asked: Asked | None = None, failure: CacheError | None = None) -> None:
+    def _by_itself(self, fill: Fill, asked: Asked | None = None, failure: Exception | None = None) -> None:
         """Have a task for a fill."""
         self._nursery.start_soon(self._run, fill, asked, failure)
 
-    async def _run(self, fill: Fill, asked: Asked | None, failure: CacheError | None) -> None:
+    async def _run(self, fill: Fill, asked: Asked | None, failure: Exception | None) -> None:
         try:
             await fill.run(asked, failure)
         finally:

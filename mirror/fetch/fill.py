@@ -118,7 +118,7 @@ class Fill(Awaited):
 
     # -- life --------------------------------------------------------------------------------
 
-    async def run(self, asked: Asked | None = None, failure: CacheError | None = None) -> None:
+    async def run(self, asked: Asked | None = None, failure: Exception | None = None) -> None:
         """Fetch what is missing and complete the object; never raises but when cancelled.
 
         Args:
@@ -215,6 +215,11 @@ class Fill(Awaited):
             pause = min(2 * pause, FOLLOW_INTERVAL)
 
     # -- for `SmallFiles` --------------------------------------------------------------------
+
+    @property
+    def leased(self) -> bool:
+        """Whether the lease is held."""
+        return self._filler is not None
 
     @property
     def plain(self) -> bool:

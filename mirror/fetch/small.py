@@ -6,24 +6,27 @@ leases, one asks and looks at answers, one writes and names. Each does in one go
 while it was at work: under load that is many files, and without any it is one, at once.
 
 Only what is plain is done here: a lease that is free, an answer that is all there, room for its bytes. With
-all else the file's fill goes on by itself, from where it is.
+all else the file's fill goes on by itself, from where it is. So nothing that goes wrong with one ends the
+others, and whatever it is, there is one place that says so.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
 import trio
 
-from cache import CacheError, Objects
+from cache import Filler, Objects
 from cache.file_thread import all_done
-from mirror.errors import MirrorError
 from mirror.fetch.fill import Fill
 from mirror.fetch.pace import Pace
 from mirror.fetch.slots import Priority, Slots, Waiting
 from mirror.remotes.base import Asked, Bulk
+
+log = logging.getLogger(__name__)
 
 TICK = 0.1
 """Seconds between looks at answers that are waited for no longer."""
@@ -73,7 +76,7 @@ class SmallFiles:
         slots: Slots,
         pace: Pace,
         deadline: float,
-        go_on: Callable[[Fill, Asked | None, CacheError | None], None],
+        go_on: Callable[[Fill, Asked | None, Exception | None], None],
         ended: Callable[[Fill], None],
     ) -> None:
         """Prepare.
@@ -85,7 +88,7 @@ class SmallFiles:
             pace: learns how fast answers come.
             deadline: seconds that an answer is waited for.
             go_on: called with a fill that has to run by itself, with what was asked for it, whose slot it
-                takes over, and with what went wrong in the cache. It ends with `left`.
+                takes over, and with what went wrong with what came. It ends with `left`.
             ended: called with a fill that has ended.
         """
         self._objects = objects
@@ -183,6 +186,11 @@ class SmallFiles:
         lane.busy = False
         self._has_turn(lane)
 
+    def _leaves_its_lane(self, fill: Fill) -> None:
+        """The next one need not wait for the end of this one."""
+        self._next_of(self._here[fill])
+        self._here[fill] = Lane()
+
     # -- leases ------------------------------------------------------------------------------
 
     async def _lease_all(self) -> None:
@@ -193,10 +201,9 @@ class SmallFiles:
                 await self._lease(self._fresh[:GROUP])
 
     async def _lease(self, fills: list[Fill]) -> None:
-        try:
+        fillers: list[Filler | None] = [None] * len(fills)
+        with suppress(Exception):  # each hears by itself what is wrong
             fillers = await self._objects.begin_all([fill.node for fill in fills])
-        except CacheError:
-            fillers = [None] * len(fills)  # each hears by itself what is wrong
         for fill, filler in zip(fills, fillers, strict=True):
             if filler is not None:
                 fill.holds(filler)
@@ -235,6 +242,8 @@ class SmallFiles:
             fill = min(self._turns, key=_priority)
             if not fill.plain:
                 self._turns.remove(fill)
+                if not fill.leased:
+                    self._leaves_its_lane(fill)  # it waits for another process, not for the origin
                 self._goes_on(fill)
             elif self._slot or self._slots.take_at_once(fill.urgency):
                 self._slot = False
@@ -257,7 +266,7 @@ class SmallFiles:
     async def _ask(self, fill: Fill) -> None:
         """Ask for a file, with a slot."""
         asked = None
-        with suppress(MirrorError):  # it hears by itself what is wrong
+        with suppress(Exception):  # as above
             asked = await self._remote.begin(fill.path, fill.validator, self._told)
         if asked is None:
             self._slots.give_back()
@@ -266,7 +275,7 @@ class SmallFiles:
             self._under_way[asked] = (fill, trio.current_time())
             self._any_under_way.set()
 
-    def _goes_on(self, fill: Fill, asked: Asked | None = None, failure: CacheError | None = None) -> None:
+    def _goes_on(self, fill: Fill, asked: Asked | None = None, failure: Exception | None = None) -> None:
         self._gone_on[fill] = self._here.pop(fill)
         self._go_on(fill, asked, failure)
 
@@ -276,15 +285,19 @@ class SmallFiles:
 
     async def _take(self, asked: Asked) -> None:
         fill, asked_at = self._under_way.pop(asked)
-        answer = asked.plain()
-        if answer is None or not await fill.takes(*answer):
+        body = None
+        with suppress(Exception):  # as above
+            answer = asked.plain()
+            if answer is not None and await fill.takes(*answer):
+                body = answer[1]
+        if body is None:
             self._goes_on(fill, asked)
             return
         self._pace.answered(trio.current_time() - asked_at)
         asked.close()
         self._slots.give_back()
-        self._next_of(self._here[fill])
-        self._bodies.append((fill, answer[1]))
+        self._leaves_its_lane(fill)
+        self._bodies.append((fill, body))
         self._to_store.set()
 
     # -- bytes -------------------------------------------------------------------------------
@@ -299,7 +312,8 @@ class SmallFiles:
                 for (fill, body), job in zip(bodies, jobs, strict=True):
                     try:
                         await fill.stored(len(body), job)
-                    except CacheError as exc:
+                    except Exception as exc:
+                        log.debug("%s could not be kept", fill.path, exc_info=True)
                         self._goes_on(fill, failure=exc)
                     else:
                         del self._here[fill]

@@ -10,6 +10,7 @@ somebody is told.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from errno import EPROTO
 from typing import TYPE_CHECKING
@@ -135,7 +136,7 @@ class Begun:
         self.error = job.error
         try:
             self._data = bytes(self._data) + self.connection.stream.opened(memoryview(job))
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, ssl.SSLError, ValueError):
             self.error = EPROTO
 
     def _tell(self) -> None:

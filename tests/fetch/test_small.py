@@ -168,13 +168,13 @@ async def test_the_end_gives_every_lease_back(tmp_path: Path) -> None:
                 filler.discard()
 
 
-async def test_what_another_process_fills_is_followed(tmp_path: Path) -> None:
+async def test_what_another_process_fills_is_followed_and_holds_up_no_other(tmp_path: Path) -> None:
     routes: dict[str, Behaviour] = {name: good(body) for name, body in list(BODIES.items())[:20]}
     async with serving(tmp_path, routes) as (engine, server), Cache.open(tmp_path) as other:
         nodes = [await file(engine, name) for name in routes]
         filler = other.objects.fill(nodes[4])
         assert filler is not None
-        fills = begin(engine.fetcher, nodes)
+        fills = begin(engine.fetcher, nodes, Lane())
         for name, fill in zip(routes, fills, strict=True):
             if name != "004":
                 assert await came(engine, fill) == BODIES[name]

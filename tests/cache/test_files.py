@@ -108,7 +108,7 @@ def test_sums_are_of_what_was_written_block_by_block(tmp_path: Path, at: int) ->
         assert crc == google_crc32c.value(data[start - at : stop - at])
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 4096, 100_003])
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 4096, 12_287, 12_288, 12_296, 24_579, 100_003])
 def test_crc32c_is_what_others_compute(size: int) -> None:
     data = os.urandom(size)
     assert _files.crc32c(data) == google_crc32c.value(data)

@@ -47,11 +47,12 @@ class Fixed:
 class Waiting:
     """Whoever waits for a slot."""
 
-    __slots__ = ("asks", "came")
+    __slots__ = ("asks", "has_come", "tell")
 
-    def __init__(self, asks: Asks, came: Callable[[], None]) -> None:
+    def __init__(self, asks: Asks, tell: Callable[[], None]) -> None:
         self.asks = asks
-        self.came = came
+        self.tell = tell
+        self.has_come = False
 
 
 class Slots:
@@ -95,19 +96,19 @@ class Slots:
             self.stop_waiting(waiter)
             raise
 
-    def wait_for(self, asks: Asks, came: Callable[[], None]) -> Waiting:
-        """Have ``came`` called with a slot taken, maybe at once."""
-        waiter = Waiting(asks, came)
+    def wait_for(self, asks: Asks, tell: Callable[[], None]) -> Waiting:
+        """Have ``tell`` called when a slot has come, which may be before this returns."""
+        waiter = Waiting(asks, tell)
         self._queue.append(waiter)
         self._hand_out()
         return waiter
 
     def stop_waiting(self, waiter: Waiting) -> None:
         """Never mind; a slot that came in the same moment is passed on."""
-        if waiter in self._queue:
-            self._queue.remove(waiter)
-        else:
+        if waiter.has_come:
             self.give_back()
+        else:
+            self._queue.remove(waiter)
 
     def give_back(self) -> None:
         """What `hold` ends with."""
@@ -135,7 +136,8 @@ class Slots:
                 return
             self._queue.remove(best)
             self._free -= 1
-            best.came()
+            best.has_come = True
+            best.tell()
 
 
 def _priority(waiter: Waiting) -> Priority:

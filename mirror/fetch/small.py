@@ -110,9 +110,8 @@ class SmallFiles:
         """And when they were asked for."""
         self._came: list[Asked] = []
         self._bodies: list[tuple[Fill, memoryview]] = []
-        self._slot = False
-        """There is a slot that was waited for."""
         self._waiting: Waiting | None = None
+        """For a slot."""
         self._to_lease = _Signal()
         self._to_ask = _Signal()
         self._to_store = _Signal()
@@ -245,23 +244,24 @@ class SmallFiles:
                 if not fill.leased:
                     self._leaves_its_lane(fill)  # it waits for another process, not for the origin
                 self._goes_on(fill)
-            elif self._slot or self._slots.take_at_once(fill.urgency):
-                self._slot = False
+            elif self._slot_came() or self._slots.take_at_once(fill.urgency):
                 self._turns.remove(fill)
                 await self._ask(fill)
             else:
                 if self._waiting is None:
-                    self._waiting = self._slots.wait_for(self, self._slot_came)
+                    self._waiting = self._slots.wait_for(self, self._to_ask.set)
                 else:
                     self._slots.reconsider()  # this one may be more urgent
                 return
-        if self._slot:
-            self._slot = False
+        if self._slot_came():
             self._slots.give_back()
 
-    def _slot_came(self) -> None:
-        self._slot, self._waiting = True, None
-        self._to_ask.set()
+    def _slot_came(self) -> bool:
+        """Whether there is a slot that was waited for; it is the caller's."""
+        came = self._waiting is not None and self._waiting.has_come
+        if came:
+            self._waiting = None
+        return came
 
     async def _ask(self, fill: Fill) -> None:
         """Ask for a file, with a slot."""

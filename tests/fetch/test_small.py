@@ -226,6 +226,26 @@ async def test_what_could_not_be_written_is_fetched_once_more(
         assert await engine.fetcher.read(nodes[10], 0, 10) == BODIES["011"][:10]
 
 
+async def test_a_slot_that_comes_at_once_is_one_that_came(tmp_path: Path) -> None:
+    """Beside somebody who waits, and is less urgent: each time anew."""
+    routes: dict[str, Behaviour] = {name: good(body) for name, body in list(BODIES.items())[:6]}
+    async with serving(tmp_path, routes, connections=4) as (engine, _server), trio.open_nursery() as nursery:
+        nodes = [await file(engine, name) for name in routes]
+        held = trio.Event()
+
+        async def hold() -> None:
+            async with engine.fetcher.connection(Priority.WARM):
+                await held.wait()
+
+        for _ in range(4):  # one more than may be held for that
+            nursery.start_soon(hold)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(10.0):
+            for name, node in zip(routes, nodes, strict=True):
+                assert await engine.fetcher.read(node, 0, 1 << 20) == BODIES[name]
+        held.set()
+
+
 async def test_one_connection_is_enough(tmp_path: Path) -> None:
     routes: dict[str, Behaviour] = {name: good(body) for name, body in list(BODIES.items())[:30]}
     async with serving(tmp_path, routes, connections=1) as (engine, server):

@@ -178,7 +178,7 @@ async def test_so_many_bytes_are_waited_for_whatever_they_are(
             jobs.append(job)
             came.set()
 
-        wire().begin(sock, request, 1000, told, least=20)
+        wire().begin(sock, request, 1000, told, least=20, patient=True)
         assert request is None or theirs.recv(100) == request
         for piece in (b"HTTP/1.1 20", b"4 No\r\n\r\n"):
             assert not jobs

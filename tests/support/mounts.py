@@ -22,6 +22,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -107,8 +108,17 @@ class Mount:
         return row
 
     def counters(self) -> dict[str, int]:
-        """The counters of `status`."""
-        counters: dict[str, int] = self.status()["counters"]
+        """The counters of `status`, none of them older than this question."""
+        asked_at = time.monotonic()
+
+        def fresh() -> dict[str, int] | None:
+            status = self.status()
+            age = status["worker_counters_age_s"]
+            counters: dict[str, int] = status["counters"]
+            return counters if age is not None and age <= time.monotonic() - asked_at else None
+
+        counters = eventually(fresh, "the worker answers the question for its counters")
+        assert counters is not None
         return counters
 
     @property

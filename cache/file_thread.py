@@ -79,7 +79,7 @@ async def done(job: Job, *, waits: bool) -> Job:
 
 async def all_done(jobs: Sequence[Job], *, waits: bool) -> None:
     """Do jobs: in the thread, where others compute meanwhile, unless it is a few of them that do not wait."""
-    if waits or len(jobs) >= MANY:
+    if jobs and (waits or len(jobs) >= MANY):
         await file_thread().do(*jobs)
     else:
         for job in jobs:

@@ -285,7 +285,7 @@ class Objects:
             known = rows.get_all(self._reader, list(paths))
             for node in nodes:
                 if node.id in jobs:
-                    with suppress(_StaleError, CacheError):
+                    with suppress(Exception):  # whatever it is, `begin` says so
                         row = known.get(node.id)
                         fillers[node.id] = self._hold(node, paths[node.id], jobs.pop(node.id), row)
         return [fillers.get(node.id) for node in nodes]

@@ -252,14 +252,9 @@ class Fetcher:
         if not await self.complete(node):
             await self.missing(node, priority)
 
-    async def missing(self, node: Node, priority: Priority, path: str | None = None) -> Fill:
-        """`whole`, for a file that is not known to be complete; returns its fill, which has ended.
-
-        ``path`` as for `start`.
-        """
-        fill = self.start(node, priority, path)
-        await fill.whole(priority)
-        return fill
+    async def missing(self, node: Node, priority: Priority) -> None:
+        """`whole`, for a file that is not known to be complete."""
+        await self.start(node, priority).whole(priority)
 
     async def read(self, node: Node, offset: int, size: int) -> bytes | bytearray:
         """Up to ``size`` bytes at ``offset``: fewer only at the end of the file.

@@ -195,6 +195,9 @@ class Objects:
         paths = self._names.of(node.key)
         fd = open_read(paths.final)
         row = rows.get(self._reader, node.id)
+        if fd is None and row is not None and row.sealed:
+            # It has its name before its row says so: it may have come between the two looks.
+            fd = open_read(paths.final)
         if fd is None:
             lost = row is not None and row.sealed and self.held(node) is None
             return None, lost and self._drop_bad(node, paths, row)

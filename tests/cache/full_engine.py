@@ -40,7 +40,7 @@ from mirror.retry import Schedule
 from tests.cache.support import content
 from tests.model.system import CHECKS, Mounted
 from tests.support import faults
-from tests.support.fake_remote import FakeRemote, Source
+from tests.support.fake_remote import BulkRemote, Source
 
 KIB = 1024
 SIZES = (0, 100, 4096, 50_000, 120_000, 300_000, 1_200_000, 2_500_000)
@@ -208,7 +208,7 @@ class Readers:
         files = {
             name: Source(content(int(name), 0, size), f'etag:"{name}"') for name, size in self.sizes.items()
         }
-        self.remote = FakeRemote(files, chunk=64 * KIB)
+        self.remote = BulkRemote(files, chunk=64 * KIB)
         self.reads = self.failed = 0
 
     @asynccontextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import Cache, Extents, identity
+from cache import Cache, Extents, identity, names
 from cache.names import Names
 from tests.cache.support import complete, content, file, files, fill, read_all, write
 
@@ -136,6 +136,29 @@ async def test_what_is_begun_together_goes_on_where_it_was(home: Path) -> None:
             assert filler is not None
             filler.discard()
         assert await cache.objects.begin_all([]) == []
+
+
+async def test_what_is_sealed_between_two_looks_at_it_is_not_taken_for_lost(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node,) = await files(cache, file("a", 1000))
+    real = names.open_read
+    looks: list[str] = []
+
+    def meanwhile(path: str) -> int | None:
+        found = real(path)
+        looks.append(path)
+        if len(looks) == 1:
+            assert found is None
+            complete(cache, node)
+            cache.objects._durability.flush().result()
+            assert cache.objects.held(node) is None
+        return found
+
+    monkeypatch.setattr("cache.objects.open_read", meanwhile)
+    fd, dropped = cache.objects.examine(node)
+    assert read_all(fd) == content(node.id, 0, 1000)
+    assert not dropped
 
 
 async def test_extents_reach_the_index_while_a_fill_goes_on(cache: Cache, home: Path) -> None:

@@ -34,7 +34,7 @@ from mirror.fetch.descriptors import Descriptors
 from mirror.letting_go import LettingGo
 from mirror.namespace import Namespace
 from mirror.retry import Schedule
-from tests.support.fake_remote import FakeRemote, Source
+from tests.support.fake_remote import BulkRemote, FakeRemote, Source
 
 READERS = 5
 SIZES = (0, 1, 4096, 100_000, 100_000, 100_000, 1_500_000, 3_000_000, 6_000_000)
@@ -58,7 +58,7 @@ def remote() -> FakeRemote:
     files = {
         f"f{number}": Source(truth(number), validator=f'etag:"{number}"') for number in range(len(SIZES))
     }
-    return FakeRemote(files, chunk=50_000)
+    return BulkRemote(files, chunk=50_000)
 
 
 async def reader(folder: Path, seed: int) -> None:

@@ -1,8 +1,8 @@
 """Work on files: on the event loop where it takes a moment, else by `_files`' thread.
 
-Making, writing and naming a small file takes less time than going to a thread for it. That changes while
-the disk syncs, for then the file system makes everybody wait who does so. This thread waits in the loop's
-place, does what a file needs in one go, and needs no interpreter for it.
+Making, writing and naming a small file takes less time than going to a thread for it. That changes for
+several files at once, and while the disk syncs, for then the file system makes everybody wait who does so.
+This thread works and waits in the loop's place, and needs no interpreter for it.
 """
 
 from __future__ import annotations

@@ -112,17 +112,12 @@ class SmallFiles:
         """And when they were asked for."""
         self._came: list[Asked] = []
         self._bodies: list[tuple[Fill, memoryview]] = []
-        self._waiting: Waiting | None = None
-        """For a slot."""
+        self._waiting: dict[Fill, Waiting] = {}
+        """Those of them that wait for a slot."""
         self._to_lease = _Signal()
         self._to_ask = _Signal()
         self._to_store = _Signal()
         self._any_under_way = _Signal()
-
-    @property
-    def priority(self) -> Priority:
-        """Of the most urgent one that waits for a slot; see `slots.Asks`."""
-        return min(map(_priority, self._turns), default=Priority.WARM)
 
     def add(self, fill: Fill, lane: Lane) -> None:
         """Fetch a file, after those of its lane that were added before."""
@@ -241,31 +236,30 @@ class SmallFiles:
                 await trio.sleep(TICK)  # they are told of at once
 
     async def _ask_some(self) -> None:
-        while self._turns:
-            fill = min(self._turns, key=_priority)
+        for fill in sorted(self._turns, key=_priority):
             if not fill.plain:
                 self._turns.remove(fill)
                 if not fill.leased:
                     self._leaves_its_lane(fill)  # it waits for another process, not for the origin
                 self._goes_on(fill)
-            elif self._slot_came() or self._slots.take_at_once(fill.urgency):
+            elif self._has_slot(fill):
                 self._turns.remove(fill)
                 await self._ask(fill)
-            else:
-                if self._waiting is None:
-                    self._waiting = self._slots.wait_for(self, self._to_ask.set)
-                else:
-                    self._slots.reconsider()  # this one may be more urgent
-                return
-        if self._slot_came():
-            self._slots.give_back()
 
-    def _slot_came(self) -> bool:
-        """Whether there is a slot that was waited for; it is the caller's."""
-        came = self._waiting is not None and self._waiting.has_come
-        if came:
-            self._waiting = None
-        return came
+    def _has_slot(self, fill: Fill) -> bool:
+        """Whether there is a slot for a file, which is the caller's then; else it is waited for.
+
+        Each file waits by itself, among the fills that run by themselves: whoever is most urgent of all has
+        the next one.
+        """
+        waiting = self._waiting.pop(fill, None)
+        if waiting is None:
+            if self._slots.take_at_once(fill.urgency):
+                return True
+            waiting = self._slots.wait_for(fill.urgency, self._to_ask.set)
+        if not waiting.has_come:
+            self._waiting[fill] = waiting
+        return waiting.has_come
 
     async def _ask(self, fill: Fill) -> None:
         """Ask for a file, with a slot."""
@@ -326,8 +320,8 @@ class SmallFiles:
     # -- the end -----------------------------------------------------------------------------
 
     async def _let_go(self) -> None:
-        if self._waiting is not None:
-            self._slots.stop_waiting(self._waiting)
+        for waiting in self._waiting.values():
+            self._slots.stop_waiting(waiting)
         for asked in self._under_way:
             asked.cancel()
         while self._under_way:

@@ -206,7 +206,9 @@ static bool step(Job *job, char *scratch)
                     job->until = now_ns() + (job->patient ? LINGER_NS : SHORT_LINGER_NS);
                 return job->size >= job->least;
             }
-            job->error = errno;
+            /* What has come is good; whoever asks for the rest hears of the end. */
+            if (exchange || job->size == 0)
+                job->error = errno;
             return true;
         }
         if (got == 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +198,28 @@ async def test_the_rest_of_them_is_not_waited_for_long(pair: tuple[socket.socket
     with trio.fail_after(5.0):
         await came.wait()
     assert bytes(memoryview(job)) == b"some"
+
+
+async def test_what_came_before_a_break_is_handed_on() -> None:
+    """Also when more was waited for: the break is for whoever asks for the rest."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+        with ours:
+            ours.setblocking(False)
+            sock = trio.socket.from_stdlib_socket(ours)
+            async with trio.open_nursery() as nursery:
+                got: list[bytes] = []
+
+                async def receive() -> None:
+                    got.append(bytes(memoryview(await wire().run(sock, None, 1000, least=1000))))
+
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                theirs.sendall(b"some")
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                theirs.close()
+            assert got == [b"some"]
 
 
 def test_each_run_has_a_thread_of_its_own_that_ends_with_it(

@@ -236,7 +236,7 @@ class Fill(Awaited):
     async def takes(self, answer: Part, body: memoryview) -> bool:
         """Whether an answer and its body are of what is wanted, and there is room for them at once.
 
-        Else nothing has changed: whoever asks again learns what is wrong.
+        Else whoever goes on with the answer finds out what is wrong.
         """
         size = len(body)
         filler, version = self._held(), self._version

@@ -160,10 +160,11 @@ class Exchanger:
         ``told`` is called with what came. Raises as `mirror.http.auth.Auth.headers`.
         """
         transport = self.client.transport(self._origin)
-        plain = isinstance(transport, Transport) and self.client.gates.of(self._origin).open
-        if not plain or PROCESS.rate is not None:
+        # First, for a signature costs more than the rest.
+        if not isinstance(transport, Transport) or not transport.has_idle(self._origin):
             return None
-        assert isinstance(transport, Transport)
+        if PROCESS.rate is not None or not self.client.gates.of(self._origin).open:
+            return None
         everything = self._own + headers
         if self.auth is not None:
             everything += await self.auth.headers("GET", Place(self._url, path), everything, b"")

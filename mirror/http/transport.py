@@ -47,13 +47,17 @@ class Transport(httpx.AsyncBaseTransport):
         )
         return await self.ask(Origin.of(request.url), asked)
 
+    def has_idle(self, origin: Origin) -> bool:
+        """Whether a connection to a server waits for a request."""
+        return bool(self._idle.get(origin))
+
     def begin(self, origin: Origin, asked: Asked, told: Callable[[Begun], None]) -> Begun | None:
         """Send a request over a connection that waits for one, with nobody waiting for the answer.
 
         None: there is none, or none that can be used so; nothing was sent.
         """
         turns = self._turns_with(origin)
-        if asked.public_only or not self._idle.get(origin) or not turns.value:
+        if asked.public_only or not turns.value:
             return None
         connection = self._take(origin)
         if connection is None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 
 import trio
 
-from cache import Filler, Objects
+from cache import CacheFull, Filler, Objects
 from cache.file_thread import all_done
 from mirror.fetch.fill import Fill
 from mirror.fetch.pace import Pace
@@ -312,7 +312,9 @@ class SmallFiles:
                         await fill.stored(len(body), job)
                     except Exception as exc:
                         log.debug("%s could not be kept", fill.path, exc_info=True)
-                        self._goes_on(fill, failure=exc)
+                        # For one that is still to be written the fill makes room, and fetches it once more.
+                        again = isinstance(exc, CacheFull) and job.stage == "write"
+                        self._goes_on(fill, failure=None if again else exc)
                     else:
                         del self._here[fill]
                         self._ended(fill)

@@ -107,6 +107,8 @@ class Fill(Awaited):
         self._attempts = Attempts(schedule)  # of a file that has to come out of one answer
         self._filler: Filler | None = None
         self._pace = pace
+        self.has_slot = False
+        """One is held for its next request."""
         self._asked: Asked | None = None
         self._parts: list[PartUnderWay] = []
         self._writing = trio.Lock()
@@ -122,7 +124,7 @@ class Fill(Awaited):
         """Fetch what is missing and complete the object; never raises but when cancelled.
 
         Args:
-            asked: what was asked for it, whose slot it has.
+            asked: what was asked for it.
             failure: what went wrong with what came.
         """
         error: MirrorError = OriginFailed(ENDING)
@@ -298,8 +300,9 @@ class Fill(Awaited):
         attempts = Attempts(self._schedule)
         while self._version.size:
             asked, self._asked = self._asked, None
+            taken, self.has_slot = self.has_slot, False
             try:
-                async with self._slots.hold(self.urgency, taken=asked is not None):
+                async with self._slots.hold(self.urgency, taken=taken):
                     attempts.asks()
                     asked_at = trio.current_time()
                     async with self._open(asked) as body:

@@ -89,8 +89,8 @@ class SmallFiles:
             slots: requests at once.
             pace: learns how fast answers come.
             deadline: seconds that an answer is waited for.
-            go_on: called with a fill that has to run by itself, with what was asked for it, whose slot it
-                takes over, and with what went wrong with what came. It ends with `left`.
+            go_on: called with a fill that has to run by itself, with its slot if it has one, with what was
+                asked for it, and with what went wrong with what came. It ends with `left`.
             ended: called with a fill that has ended.
         """
         self._objects = objects
@@ -243,6 +243,7 @@ class SmallFiles:
                     self._leaves_its_lane(fill)  # it waits for another process, not for the origin
                 self._goes_on(fill)
             elif self._has_slot(fill):
+                fill.has_slot = True
                 self._turns.remove(fill)
                 await self._ask(fill)
 
@@ -267,7 +268,6 @@ class SmallFiles:
         with suppress(Exception):  # as above
             asked = await self._remote.begin(fill.path, fill.validator, self._told)
         if asked is None:
-            self._slots.give_back()
             self._goes_on(fill)
         else:
             self._under_way[asked] = (fill, trio.current_time())
@@ -293,6 +293,7 @@ class SmallFiles:
             return
         self._pace.answered(trio.current_time() - asked_at)
         asked.close()
+        fill.has_slot = False
         self._slots.give_back()
         self._leaves_its_lane(fill)
         self._bodies.append((fill, body))

@@ -244,6 +244,38 @@ async def test_a_slot_that_comes_at_once_is_one_that_came(tmp_path: Path) -> Non
         held.set()
 
 
+async def test_slots_that_come_together_go_to_the_most_urgent(tmp_path: Path) -> None:
+    """Small files wait among all others, each by itself."""
+    gate = threading.Event()
+    names = ["0", "1"]
+    routes = {name: waiting(gate, name.encode()) for name in names}
+    async with serving(tmp_path, routes, connections=4) as (engine, server), trio.open_nursery() as nursery:
+        nodes = [await file(engine, name) for name in names]
+        ended, got = trio.Event(), []
+
+        async def hold(number: int) -> None:
+            async with engine.fetcher.connection(Priority.WARM):
+                got.append(number)
+                await (ended if number < 2 else trio.Event()).wait()
+
+        try:
+            for number in range(5):  # two more than may be held for that
+                nursery.start_soon(hold, number)
+                await trio.testing.wait_all_tasks_blocked()
+            assert got == [0, 1, 2]
+            fills = [engine.fetcher.start(node, Priority.AHEAD) for node in nodes]
+            await trio.testing.wait_all_tasks_blocked()
+            assert not asked(server)
+            ended.set()
+            await until(lambda: sorted(asked(server)) == names)
+            assert got == [0, 1, 2]
+        finally:
+            gate.set()
+        for name, fill in zip(names, fills, strict=True):
+            assert await came(engine, fill) == name.encode()
+        nursery.cancel_scope.cancel()
+
+
 async def test_one_connection_is_enough(tmp_path: Path) -> None:
     routes: dict[str, Behaviour] = {name: good(body) for name, body in list(BODIES.items())[:30]}
     async with serving(tmp_path, routes, connections=1) as (engine, server):

@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any
@@ -33,6 +32,7 @@ from cache import errors, identity, rows
 from cache.errors import CacheBroken, CacheError
 from cache.held import Held, HeldState
 from cache.identity import Identity
+from cache.model import Node
 from cache.names import open_read, share, unlink
 from cache.rows import Checkpoint, Payer, Sealed
 from cache.space import BLOCK, Space
@@ -331,7 +331,8 @@ class Durability:
 
     def _seal_ready(self, ready: list[Held]) -> None:
         ready, _ = self._all_synced(ready, os.fdatasync)
-        ready = [held for held in ready if self._identified(held)]
+        folders: dict[int, tuple[str, str]] = {}
+        ready = [held for held in ready if self._identified(held, folders)]
         ready, names_too = self._all_synced(ready, os.fsync)
         if ready and (names_too or self._sync_folders(held.paths.final for held in ready)):
             payer = self._payer()
@@ -384,13 +385,12 @@ class Durability:
             return False
         return True
 
-    def _identified(self, held: Held) -> bool:
+    def _identified(self, held: Held, folders: dict[int, tuple[str, str]]) -> bool:
+        """Let an object say what it is; ``folders`` are the places of those that were asked for already."""
         try:
-            node = replace(held.node, validator=held.validator)
-            size = held.size or 0
-            what = Identity.of(
-                node, self._tree.place(node.id), size, crc=held.sums.whole(size), digest=held.digest
-            )
+            place, size = self._place(held.node, folders), held.size or 0
+            crc, digest = held.sums.whole(size), held.digest
+            what = Identity.of(held.node, place, size, validator=held.validator, crc=crc, digest=digest)
             identity.write(held.lease.fd, what)
         except OSError as exc:
             self._lost(held, exc)
@@ -399,6 +399,13 @@ class Durability:
         except CacheError as exc:
             log.warning("%s is sealed without its identity: %s", held.node.name, exc)
         return True
+
+    def _place(self, node: Node, folders: dict[int, tuple[str, str]]) -> tuple[str, str]:
+        """`Tree.place`; the neighbours of a file that was asked for are found without a question."""
+        if node.parent not in folders:
+            folders[node.parent] = self._tree.place(node.parent)
+        source, path = folders[node.parent]
+        return source, f"{path}/{node.name}" if path else node.name
 
     def _sync_folders(self, objects: Iterable[str]) -> bool:
         """Sync the folders that objects have their names in, and the one above."""
@@ -454,6 +461,7 @@ def _sealed(held: Held) -> Sealed:
         None if crc is None else held.sums.packed(),
         held.digest,
         held.arrival,
+        learned=(held.node.size, held.node.validator) != (size, held.validator),
     )
 
 

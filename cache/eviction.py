@@ -15,7 +15,8 @@ from functools import partial
 
 import trio
 
-from cache import policy, rows
+from cache import policy
+from cache.arrivals import PINNED
 from cache.errors import CacheError
 from cache.held import Held
 from cache.index import Reader
@@ -226,7 +227,7 @@ class Eviction:
     def _chosen(self, need: int, capacity: int, busy: set[int]) -> list[Node]:
         """The nodes to evict next, by the policy; what is pinned is put aside."""
         sizes: dict[int, int] = dict(self._reader.all("SELECT queue, bytes FROM queues"))
-        budget = capacity - sizes[rows.PINNED]
+        budget = capacity - sizes[PINNED]
         is_pinned = self._pins.matcher()
         pinned: list[int] = []
 
@@ -262,7 +263,7 @@ class Eviction:
 
     def _note(self, pinned: Sequence[int], budget: int) -> None:
         def work(db: sqlite3.Connection) -> None:
-            db.executemany(_PUT_ASIDE, [(rows.PINNED, node) for node in pinned])
+            db.executemany(_PUT_ASIDE, [(PINNED, node) for node in pinned])
             (clock,) = db.execute("SELECT clock FROM space").fetchone()
             db.execute("DELETE FROM ghosts WHERE clock < ?", (policy.forget_ghosts_before(clock, budget),))
 

@@ -48,12 +48,13 @@ class Identity:
         place: tuple[str, str],
         size: int,
         *,
+        validator: str | None,
         crc: int | None = None,
         digest: str | None = None,
     ) -> Identity:
         """The identity of a node's object; ``place`` is its source and path."""
         source, path = place
-        return cls(source, path, size, node.mtime_ns, node.mtime_resolution_ns, node.validator, crc, digest)
+        return cls(source, path, size, node.mtime_ns, node.mtime_resolution_ns, validator, crc, digest)
 
     def is_of(self, node: Node, place: tuple[str, str]) -> bool:
         """Whether an object that says this holds the version of ``node``.

@@ -11,40 +11,42 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-from cache import policy, space
+from cache import space
+from cache.arrivals import Arrivals
 from cache.index import Reader
 from cache.model import Arrival
-from cache.policy import Queue
 from cache.sums import Run, Sums
+
+_Row: TypeAlias = dict[str, Any]
+"""Values by the names of `_PUT`."""
 
 _GET = "SELECT inode, size, sealed_at, occupied FROM objects WHERE node = ?"
 _RUNS = "SELECT start, stop, crc FROM extents WHERE node = ? ORDER BY start"
 
-_INSERT = """
-    INSERT INTO objects (node, inode, size, sealed_at, occupied, used_at, queue, position, used_clock)
-    VALUES (:node, :inode, :size, :sealed_at, :occupied, :now, :queue, :clock, :clock)
-"""
-_UPDATE = """
-    UPDATE objects SET inode = :inode, size = :size, sealed_at = :sealed_at, occupied = :occupied
-    WHERE node = :node
+_PUT = """
+    INSERT INTO objects (
+        node, inode, size, sealed_at, occupied, crc, sums, digest, used_at, queue, position, used_clock
+    )
+    VALUES (
+        :node, :inode, :size, :sealed_at, :occupied, :crc, :sums, :digest, :now, :queue, :clock, :clock
+    )
+    ON CONFLICT (node) DO UPDATE SET
+        inode = excluded.inode, size = excluded.size, sealed_at = excluded.sealed_at,
+        occupied = excluded.occupied, crc = excluded.crc, sums = excluded.sums, digest = excluded.digest,
+        verified_at = NULL
 """
 _USE = """
     UPDATE objects SET used_at = max(used_at, ?1), used_clock = ?2,
                        position = CASE queue WHEN 1 THEN ?2 ELSE position END
     WHERE node = ?3
 """
-_OLDEST = "SELECT used_clock FROM objects WHERE queue = ? ORDER BY position, node LIMIT 1"
-_SEAL = "UPDATE objects SET crc = ?, sums = ?, digest = ?, verified_at = NULL WHERE node = ?"
 
 _LEARN = """
     UPDATE nodes SET size = coalesce(size, ?1), validator = coalesce(validator, ?2)
     WHERE id = ?3 AND (size IS NULL AND ?1 IS NOT NULL OR validator IS NULL AND ?2 IS NOT NULL)
 """
-
-
-PINNED = 2
-"""The queue beside those of the policy: what is pinned, and not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class Sealed:
     sums: bytes | None = None
     digest: str | None = None
     arrival: Arrival = field(default_factory=Arrival)
+    learned: bool = True
+    """The size or the validator may be news to the index."""
 
 
 def get(reader: Reader, node: int) -> ObjectRow | None:
@@ -144,7 +148,8 @@ def runs(reader: Reader, node: int) -> Sums:
 
 def put_checkpoint(db: sqlite3.Connection, point: Checkpoint, payer: Payer) -> int:
     """Note which bytes of a partial object are on disk; returns what the claim has paid for it."""
-    paid = _put(db, point.node, point.inode, point.size, None, point.occupied, payer, point.arrival)
+    row = _row(point.node, point.inode, point.size, point.occupied)
+    (paid,) = _put(db, [(row, point.arrival)], payer)
     db.execute(_LEARN, (None, point.validator, point.node))
     before, now = set(point.known), set(point.runs)
     db.executemany(
@@ -163,10 +168,15 @@ def put_sealed(db: sqlite3.Connection, objects: Sequence[Sealed], payer: Payer) 
     Returns what the claim has paid for each.
     """
     now = time.time()
-    paid = [_put(db, new.node, new.inode, new.size, now, new.occupied, payer, new.arrival) for new in objects]
-    db.executemany(_SEAL, [(new.crc, new.sums, new.digest, new.node) for new in objects])
-    db.executemany("DELETE FROM extents WHERE node = ?", [(new.node,) for new in objects])
-    db.executemany(_LEARN, [(new.size, new.validator, new.node) for new in objects])
+    found = []
+    for new in objects:
+        row = _row(new.node, new.inode, new.size, new.occupied)
+        row |= {"sealed_at": now, "crc": new.crc, "sums": new.sums, "digest": new.digest}
+        found.append((row, new.arrival))
+    paid = _put(db, found, payer)
+    nodes = _array([new.node for new in objects])
+    db.execute("DELETE FROM extents WHERE node IN (SELECT value FROM json_each(?))", (nodes,))
+    db.executemany(_LEARN, [(new.size, new.validator, new.node) for new in objects if new.learned])
     return paid
 
 
@@ -195,44 +205,32 @@ def put_used(db: sqlite3.Connection, used: Mapping[int, float]) -> None:
     db.execute("UPDATE space SET clock = ?", (clock,))
 
 
-def _put(
-    db: sqlite3.Connection,
-    node: int,
-    inode: int,
-    size: int | None,
-    sealed_at: float | None,
-    occupied: int,
-    payer: Payer,
-    arrival: Arrival,
-) -> int:
-    row = {"node": node, "inode": inode, "size": size, "sealed_at": sealed_at, "occupied": occupied}
-    known = db.execute("SELECT occupied FROM objects WHERE node = ?", (node,)).fetchone()
-    if known is not None:
-        db.execute(_UPDATE, row)
-        return space.pay(db, payer.claims, occupied - known[0])
-    (clock,) = db.execute("SELECT clock FROM space").fetchone()
-    queue = _begins_in(db, node, occupied, payer.capacity, clock, wanted=arrival.wanted)
-    if arrival.opened:
-        clock += size or 0
-        db.execute("UPDATE space SET clock = ?", (clock,))
-    row |= {"now": time.time(), "queue": queue.value, "clock": clock}
-    db.execute(_INSERT, row)
-    db.execute("DELETE FROM ghosts WHERE node = ?", (node,))
-    return space.pay(db, payer.claims, occupied)
+def _row(node: int, inode: int, size: int | None, occupied: int) -> _Row:
+    """The values of an object that is not sealed; what only one that arrives needs is added by `_put`."""
+    row: _Row = {"node": node, "inode": inode, "size": size, "occupied": occupied}
+    row |= dict.fromkeys(("sealed_at", "crc", "sums", "digest"))
+    return row | dict.fromkeys(("now", "queue", "clock"), 0)
 
 
-def _begins_in(
-    db: sqlite3.Connection, node: int, occupied: int, capacity: int, clock: int, *, wanted: bool
-) -> Queue:
-    ghost = db.execute("SELECT clock FROM ghosts WHERE node = ?", (node,)).fetchone()
-    bytes_ = dict(db.execute("SELECT queue, bytes FROM queues").fetchall())
-    oldest = db.execute(_OLDEST, (Queue.MAIN.value,)).fetchone()
-    return policy.place(
-        ghost=None if ghost is None else ghost[0],
-        occupied=occupied,
-        main_bytes=bytes_[Queue.MAIN],
-        budget=capacity - bytes_[PINNED],
-        clock=clock,
-        next_main_used=None if oldest is None else oldest[0],
-        wanted=wanted,
-    )
+def _put(db: sqlite3.Connection, objects: Sequence[tuple[_Row, Arrival]], payer: Payer) -> list[int]:
+    """Insert or replace rows; returns what the claims have paid for each."""
+    occupied = _occupied(db, [row["node"] for row, _ in objects])
+    new = [row["node"] for row, _ in objects if row["node"] not in occupied]
+    arrivals = Arrivals(db, new, payer.capacity) if new else None
+    now, changes = time.time(), []
+    for row, arrival in objects:
+        known = occupied.get(row["node"])
+        if known is None and arrivals is not None:
+            queue, clock = arrivals.add(row["node"], row["size"], row["occupied"], arrival)
+            row["queue"], row["clock"], row["now"] = queue.value, clock, now
+        changes.append(row["occupied"] - (known or 0))
+        occupied[row["node"]] = row["occupied"]
+    db.executemany(_PUT, [row for row, _ in objects])
+    if arrivals is not None:
+        arrivals.note()
+    return space.pay_all(db, payer.claims, changes)
+
+
+def _occupied(db: sqlite3.Connection, nodes: Sequence[int]) -> dict[int, int]:
+    sql = "SELECT node, occupied FROM objects WHERE node IN (SELECT value FROM json_each(?))"
+    return dict(db.execute(sql, (_array(nodes),)).fetchall())

@@ -20,7 +20,7 @@ import logging
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -362,14 +362,24 @@ def pay(db: sqlite3.Connection, names: Iterable[str], change: int) -> int:
 
     Returns what they could pay; a claim that is not there pays nothing.
     """
-    left = change
+    return pay_all(db, names, [change])[0]
+
+
+def pay_all(db: sqlite3.Connection, names: Iterable[str], changes: Sequence[int]) -> list[int]:
+    """`pay` for one after the other."""
+    left = [*changes]
     for name in names:
         row = db.execute("SELECT bytes FROM claims WHERE name = ?", (name,)).fetchone()
-        paid = 0 if row is None else min(left, row[0])
-        if paid:
-            db.execute("UPDATE claims SET bytes = bytes - ? WHERE name = ?", (paid, name))
-            left -= paid
-    return change - left
+        if row is None:
+            continue
+        has = row[0]
+        for at, change in enumerate(left):
+            paid = min(change, has)
+            has -= paid
+            left[at] -= paid
+        if has != row[0]:
+            db.execute("UPDATE claims SET bytes = ? WHERE name = ?", (has, name))
+    return [change - rest for change, rest in zip(changes, left, strict=True)]
 
 
 def credit(db: sqlite3.Connection, name: str, bytes_: int) -> None:

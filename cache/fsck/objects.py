@@ -135,7 +135,8 @@ class ObjectCheck:
             try:
                 if os.fstat(fd).st_ino != row.inode:
                     return None  # replaced in this moment, by somebody who seals it
-                what = Identity.of(row.node, self._place(row.node), row.size, crc=row.crc)
+                place, validator = self._place(row.node), row.node.validator
+                what = Identity.of(row.node, place, row.size, validator=validator, crc=row.crc)
                 if identity.write(fd, what):
                     self._add("object", row.node, "does not say what it is", "it says so again")
             finally:

@@ -253,6 +253,7 @@ typedef struct {
     pthread_cond_t wake;
     /* all below is guarded by the lock */
     bool closing;
+    bool told; /* whoever waits for finished jobs has not looked since */
     Job *fresh, **fresh_end;
     Job *done, **done_end;
 } Thread;
@@ -274,10 +275,10 @@ static void *serve(void *argument)
         job->work(job);
         job->next = NULL;
         pthread_mutex_lock(&owner->lock);
-        bool first = owner->done == NULL;
         *owner->done_end = job;
         owner->done_end = &job->next;
-        if (first) {
+        if (job->token != Py_None && !owner->told) {
+            owner->told = true;
             uint64_t one = 1;
             while (write(owner->ready, &one, sizeof one) < 0 && errno == EINTR) {
             }
@@ -335,6 +336,7 @@ static PyObject *thread_done(Thread *owner, PyObject *unused)
     }
     pthread_mutex_lock(&owner->lock);
     Job *done = owner->done;
+    owner->told = false;
     owner->done = NULL;
     owner->done_end = &owner->done;
     pthread_mutex_unlock(&owner->lock);
@@ -366,23 +368,39 @@ static void thread_dealloc(Thread *owner)
 
 static PyObject *thread_submit(Thread *owner, PyObject *args)
 {
-    Job *job;
-    PyObject *token;
-    if (!PyArg_ParseTuple(args, "O!O", &JobType, &job, &token))
+    PyObject *jobs, *token;
+    if (!PyArg_ParseTuple(args, "O!O", &PyList_Type, &jobs, &token))
         return NULL;
     if (!owner->running) {
         PyErr_SetString(PyExc_ValueError, "it is closed");
         return NULL;
     }
-    if (!give(job))
-        return NULL;
-    job->token = Py_NewRef(token);
-    Py_INCREF(job); /* the thread's */
+    Job *first = NULL, **end = &first;
+    Py_ssize_t count = PyList_GET_SIZE(jobs), given = 0;
+    for (; given < count; given++) {
+        Job *job = (Job *)PyList_GET_ITEM(jobs, given);
+        if (!Py_IS_TYPE(job, &JobType)) {
+            PyErr_SetString(PyExc_TypeError, "only jobs can be done");
+            break;
+        }
+        if (!give(job))
+            break;
+        job->token = Py_NewRef(given == count - 1 ? token : Py_None);
+        Py_INCREF(job); /* the thread's */
+        *end = job;
+        end = &job->next;
+    }
+    /* Those before one that is refused were promised to be done, so they are. */
     pthread_mutex_lock(&owner->lock);
-    *owner->fresh_end = job;
-    owner->fresh_end = &job->next;
-    pthread_cond_signal(&owner->wake);
+    bool waits = owner->fresh == NULL;
+    *owner->fresh_end = first;
+    if (first != NULL)
+        owner->fresh_end = end;
     pthread_mutex_unlock(&owner->lock);
+    if (waits && first != NULL)
+        pthread_cond_signal(&owner->wake);
+    if (given < count)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -393,7 +411,7 @@ static PyObject *thread_fileno(Thread *owner, PyObject *unused)
 }
 
 static PyMethodDef thread_methods[] = {
-    {"submit", (PyCFunction)thread_submit, METH_VARARGS, "Have a job done: (job, token)."},
+    {"submit", (PyCFunction)thread_submit, METH_VARARGS, "Have jobs done: (jobs, token of the last)."},
     {"done", (PyCFunction)thread_done, METH_NOARGS, "Return the jobs that are finished."},
     {"fileno", (PyCFunction)thread_fileno, METH_NOARGS, "A descriptor that is readable while there are any."},
     {"close", (PyCFunction)thread_close, METH_NOARGS, "Do what is left, then end the thread."},

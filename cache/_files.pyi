@@ -37,14 +37,17 @@ class Job(Generic[T]):
         """Take two descriptors of the file that got its name; the caller owns them."""
 
 class Thread(Generic[T]):
-    def submit(self, job: Job[T], token: T, /) -> None:
-        """Have a job done by the thread, after those that were submitted before."""
+    def submit(self, jobs: list[Job[T]], token: T, /) -> None:
+        """Have jobs done by the thread, after those that were submitted before.
+
+        The last one has the token, the others None. Only of one with a token is it told that it is done.
+        """
 
     def done(self) -> list[Job[T]]:
         """Return the jobs that finished since the last call."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable while there are any."""
+        """A descriptor that is readable while there are any with a token."""
 
     def close(self) -> None:
         """Do what is left, then end the thread."""

@@ -41,7 +41,7 @@ class Arrivals:
         oldest = db.execute(_OLDEST, (Queue.MAIN.value,)).fetchone()
         self._next_main_used: int | None = None if oldest is None else oldest[0]
 
-    def add(self, node: int, size: int | None, occupied: int, arrival: Arrival) -> tuple[Queue, int]:
+    def add(self, node: int, size: int | None, occupied: int, arrival: Arrival) -> tuple[int, int]:
         """The queue of an object, and the clock at its arrival."""
         ghost = self._ghosts.pop(node, None)
         if ghost is not None:
@@ -57,11 +57,17 @@ class Arrivals:
         )
         if arrival.opened:
             self._clock += size or 0
-        if queue is Queue.MAIN:
-            self._main_bytes += occupied
-            if self._next_main_used is None:
-                self._next_main_used = self._clock
-        return queue, self._clock
+        if queue is Queue.MAIN and self._next_main_used is None:  # else it stays: the clock only goes on
+            self._next_main_used = self._clock
+        self.grows(queue.value, occupied)
+        return queue.value, self._clock
+
+    def grows(self, queue: int, change: int) -> None:
+        """An object of a queue takes so many bytes more."""
+        if queue == Queue.MAIN.value:
+            self._main_bytes += change
+        elif queue == PINNED:
+            self._budget -= change
 
     def note(self) -> None:
         """Write down what their arrival changes."""

@@ -33,10 +33,7 @@ class FileThread:
         They are done whatever happens: who is cancelled hears of it when it next waits for something.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        *others, last = jobs
-        for job in others:
-            self._thread.submit(job, None)
-        self._thread.submit(last, trio.lowlevel.current_task())
+        self._thread.submit([*jobs], trio.lowlevel.current_task())
         await trio.lowlevel.wait_task_rescheduled(_not_now)
 
     async def _hear(self) -> None:

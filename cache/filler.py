@@ -64,7 +64,11 @@ class Filler:
         """
         size = sum(len(chunk) for chunk in chunks)
         self._may_be_written(self.held.present.total + size)
-        self._wrote(offset, size, self._job(offset, list(chunks)).run())
+        held = self.held
+        job = self._job(offset, list(chunks)).run()
+        with held.lock:
+            self._wrote(offset, size, job)
+            self._durability.wrote(held, size)
 
     async def store(self, chunks: list[bytes | bytearray | memoryview]) -> int:
         """`write` all of a file at once and `complete` it, not blocking the event loop. Raises as they do.
@@ -80,7 +84,8 @@ class Filler:
 
     def stored(self, size: int, job: Job) -> int:
         """What `store` does when the job is done."""
-        self._wrote(0, size, job)
+        with self.held.lock:
+            self._wrote(0, size, job)  # no checkpoint is due for what is sealed as it is
         return self._named(job)
 
     def _may_be_written(self, size: int) -> None:
@@ -98,14 +103,13 @@ class Filler:
         return _files.store(self._fd, at, BLOCK, chunks, held.paths.part, final, inode, size)
 
     def _wrote(self, offset: int, size: int, job: Job) -> None:
+        """Note what a job has written; with ``held.lock``."""
         held = self.held
         if job.stage == "write":
             raise _failed(job, f"write {size} bytes of {held.node.name} to the cache")
-        with held.lock:
-            for run in job.runs:
-                held.sums.add(Run(*run))
-            held.present.add(offset, offset + size)
-            self._durability.wrote(held, size)
+        for run in job.runs:
+            held.sums.add(Run(*run))
+        held.present.add(offset, offset + size)
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes that are `present`. Raises `CacheBroken` when they cannot be read."""

@@ -214,23 +214,26 @@ def _row(node: int, inode: int, size: int | None, occupied: int) -> _Row:
 
 def _put(db: sqlite3.Connection, objects: Sequence[tuple[_Row, Arrival]], payer: Payer) -> list[int]:
     """Insert or replace rows; returns what the claims have paid for each."""
-    occupied = _occupied(db, [row["node"] for row, _ in objects])
-    new = [row["node"] for row, _ in objects if row["node"] not in occupied]
-    arrivals = Arrivals(db, new, payer.capacity) if new else None
+    known = _known(db, [row["node"] for row, _ in objects])
+    arrivals = Arrivals(db, [row["node"] for row, _ in objects if row["node"] not in known], payer.capacity)
     now, changes = time.time(), []
     for row, arrival in objects:
-        known = occupied.get(row["node"])
-        if known is None and arrivals is not None:
-            queue, clock = arrivals.add(row["node"], row["size"], row["occupied"], arrival)
-            row["queue"], row["clock"], row["now"] = queue.value, clock, now
-        changes.append(row["occupied"] - (known or 0))
-        occupied[row["node"]] = row["occupied"]
+        node, occupied = row["node"], row["occupied"]
+        if node in known:
+            had, queue = known[node]
+            arrivals.grows(queue, occupied - had)
+        else:
+            had, row["now"] = 0, now
+            queue, row["clock"] = arrivals.add(node, row["size"], occupied, arrival)
+            row["queue"] = queue
+        changes.append(occupied - had)
+        known[node] = (occupied, queue)
     db.executemany(_PUT, [row for row, _ in objects])
-    if arrivals is not None:
-        arrivals.note()
+    arrivals.note()
     return space.pay_all(db, payer.claims, changes)
 
 
-def _occupied(db: sqlite3.Connection, nodes: Sequence[int]) -> dict[int, int]:
-    sql = "SELECT node, occupied FROM objects WHERE node IN (SELECT value FROM json_each(?))"
-    return dict(db.execute(sql, (_array(nodes),)).fetchall())
+def _known(db: sqlite3.Connection, nodes: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """The bytes of disk and the queue of those that have a row."""
+    sql = "SELECT node, occupied, queue FROM objects WHERE node IN (SELECT value FROM json_each(?))"
+    return {node: (occupied, queue) for node, occupied, queue in db.execute(sql, (_array(nodes),))}

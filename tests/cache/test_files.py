@@ -195,11 +195,11 @@ async def test_jobs_are_done_in_their_order_also_for_who_is_cancelled(tmp_path: 
 def test_what_is_left_at_the_end_is_done_and_closed(tmp_path: Path) -> None:
     thread: _files.Thread[None] = _files.Thread()
     for number in range(50):
-        thread.submit(take(str(tmp_path / str(number)), None, True), None)
+        thread.submit([take(str(tmp_path / str(number)), None, True)], None)
     thread.close()
     assert len(list(tmp_path.iterdir())) == 50
     with pytest.raises(ValueError, match="closed"):
-        thread.submit(take(str(tmp_path / "x"), None, False), None)
+        thread.submit([take(str(tmp_path / "x"), None, False)], None)
     jobs = thread.done()
     assert [job.error for job in jobs] == [0] * 50
     with pytest.raises(ValueError, match="once"):

@@ -64,14 +64,14 @@ OPENED = Arrival(opened=True)
 @given(
     st.dictionaries(numbers, amounts),
     st.dictionaries(numbers, amounts),
-    amounts,
+    st.integers(NODES, 400),  # the clock is behind all that was opened
     amounts,
     st.lists(sealed, max_size=NODES),
 )
 # The second finds the first among the objects that are used for ever; the third was here before.
-@example({}, {3: 5}, 10, 1000, [Sealed(node, node, 350, 350, arrival=OPENED) for node in (1, 2, 3)])
+@example({}, {3: 5}, 100, 1000, [Sealed(node, node, 350, 350, arrival=OPENED) for node in (1, 2, 3)])
 # One that is sealed, dropped and sealed again within a moment.
-@example({}, {}, 10, 1000, [Sealed(1, 1, 350, 350), Sealed(1, 2, 300, 300)])
+@example({}, {}, 100, 1000, [Sealed(1, 1, 350, 350), Sealed(1, 2, 300, 300)])
 def test_many_that_are_sealed_together_are_as_one_after_the_other(
     had: dict[int, int], ghosts: dict[int, int], clock: int, claim: int, objects: Sequence[Sealed]
 ) -> None:

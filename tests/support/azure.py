@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import httpx
 from mirror.http.places import Place
 from mirror.remotes.azure.account import _EMULATED_KEY, EMULATED, _decoded
 from mirror.remotes.azure.signing import SharedKey
-from tests.support.servers import Request, Server, ServerError, _serve
+from tests.support.servers import UPLOAD_SECONDS, Request, Server, ServerError, _serve
 
 CONTAINER = "container"
 KEY = _EMULATED_KEY
@@ -32,7 +33,9 @@ class Container:
         self.name = name
         self.endpoint = f"{server.url}{EMULATED}"
         self._http = httpx.Client(
-            trust_env=False, verify=ssl.create_default_context(cafile=verify) if verify else True
+            trust_env=False,
+            verify=ssl.create_default_context(cafile=verify) if verify else True,
+            timeout=UPLOAD_SECONDS,
         )
         self._key = SharedKey(EMULATED, _decoded(KEY))
         self.ask("PUT", f"/{name}?restype=container")
@@ -53,7 +56,10 @@ class Container:
         raw = [(name.encode(), value.encode()) for name, value in sent.items()]
         signed = _now(self._key.headers(method, place, raw, body))
         answer = self._http.request(
-            method, f"{self.server.url.rstrip('/')}{place.target}", content=body, headers=[*raw, *signed]
+            method,
+            f"{self.server.url.rstrip('/')}{place.target}",
+            content=io.BytesIO(body) if body else None,
+            headers=[*raw, *signed],
         )
         answer.raise_for_status()
         return answer

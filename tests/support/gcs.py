@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -13,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from tests.support.servers import Request, Server, _serve
+from tests.support.servers import UPLOAD_SECONDS, Request, Server, _serve
 
 BUCKET = "bucket"
 _BOUNDARY = "a-line-that-no-file-of-a-test-has"
@@ -29,7 +30,7 @@ class Bucket:
         self.server = server
         self.name = name
         self.endpoint = server.url.rstrip("/")
-        self._http = httpx.Client(base_url=self.endpoint, trust_env=False)
+        self._http = httpx.Client(base_url=self.endpoint, trust_env=False, timeout=UPLOAD_SECONDS)
         answer = self._http.post(
             "/storage/v1/b",
             params={"project": "test"},
@@ -46,11 +47,12 @@ class Bucket:
         about = {"name": key} | ({"contentEncoding": encoding} if encoding else {})
         line = f"--{_BOUNDARY}\r\nContent-Type: "
         body = f"{line}application/json\r\n\r\n{json.dumps(about)}\r\n{line}application/octet-stream\r\n\r\n"
+        content = body.encode() + data + f"\r\n--{_BOUNDARY}--\r\n".encode()
         answer = self._http.post(
             f"/upload/storage/v1/b/{self.name}/o",
             params={"uploadType": "multipart"},
             headers={"Content-Type": f"multipart/related; boundary={_BOUNDARY}"},
-            content=body.encode() + data + f"\r\n--{_BOUNDARY}--\r\n".encode(),
+            content=io.BytesIO(content),
         )
         answer.raise_for_status()
         return str(answer.json()["generation"])

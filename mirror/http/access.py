@@ -7,9 +7,7 @@ elsewhere sees neither passwords nor tokens nor certificates, and a proxy only i
 
 from __future__ import annotations
 
-import ssl
 from importlib.util import find_spec
-from pathlib import Path
 
 import httpx
 
@@ -19,6 +17,7 @@ from mirror.http.connection import Origin
 from mirror.http.exchange import Client
 from mirror.http.netrc_file import netrc_auth, netrc_entry
 from mirror.http.routes import Identity, Reach
+from mirror.http.trust import Trust
 from mirror.remotes.how import How
 from mirror.remotes.options import Form, Option, Options
 
@@ -66,8 +65,9 @@ def open_client(url: httpx.URL, how: How) -> Client:
     """
     options = how.options
     named = options.get("proxy")
+    authorities = options.file("ca")
     reach = Reach(
-        context=_trusting(options),
+        trust=None if authorities is None else Trust.of(authorities),
         identity=_identity(url, options),
         proxy=_proxy(options) if named not in (None, ENVIRONMENT) else None,
         environment=named == ENVIRONMENT,
@@ -136,21 +136,6 @@ def _http2(url: httpx.URL, options: Options) -> bool:
     return True
 
 
-def _trusting(options: Options) -> ssl.SSLContext | None:
-    """TLS settings by the option ``ca``; None: the usual ones."""
-    file = options.file("ca")
-    if file is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(cafile=file)
-    except ssl.SSLError:
-        raise SetupError(f"{file}: there is no certificate in it; name a PEM file by ca") from None
-    except OSError as exc:
-        raise SetupError(f"{file}: cannot be read ({exc.strerror}); correct the option ca") from exc
-    return context
-
-
 def _identity(url: httpx.URL, options: Options) -> Identity | None:
     certificate, key = options.file("client-cert"), options.file("client-key")
     if certificate is None:
@@ -159,45 +144,5 @@ def _identity(url: httpx.URL, options: Options) -> Identity | None:
         return None
     if url.scheme != "https":
         raise UsageError("client-cert is for https only: it is shown in the TLS handshake; leave it out")
-    for name, file in (("client-cert", certificate), ("client-key", key)):
-        if file is not None:
-            _refuse_unreadable(name, file)
-    context = _trusting(options) or httpx.create_ssl_context()
-    asked = _Password(options.get("client-key-password"))
-    try:
-        context.load_cert_chain(certificate, key, password=asked)
-    except ssl.SSLError as exc:
-        raise SetupError(_why_unusable(exc, certificate, key, asked)) from None
-    return Identity(Origin.of(url), context)
-
-
-class _Password:
-    """What OpenSSL asks for the password of a key; else it would ask the terminal."""
-
-    def __init__(self, password: str | None) -> None:
-        self.password = password
-        self.asked = False
-
-    def __call__(self) -> str:
-        self.asked = True
-        return self.password or ""
-
-
-def _why_unusable(exc: ssl.SSLError, certificate: str, key: str | None, password: _Password) -> str:
-    file = key or certificate
-    if password.asked and password.password is None:
-        return f"{file}: the key is encrypted; put its client-key-password into mirror.toml"
-    if password.asked:
-        return f"{file}: the key cannot be decrypted with the client-key-password that is set; correct it"
-    if exc.reason == "KEY_VALUES_MISMATCH":
-        return f"{file}: this is not the key of the certificate in {certificate}; name both files of one pair"
-    where = certificate if key is None else f"{certificate} or {key}"
-    hint = "; name the key's file by client-key" if key is None else ""
-    return f"{where}: there is no certificate with its key in PEM form{hint}"
-
-
-def _refuse_unreadable(name: str, file: str) -> None:
-    try:
-        Path(file).open("rb").close()
-    except OSError as exc:
-        raise SetupError(f"{file}: cannot be read ({exc.strerror}); correct the option {name}") from exc
+    trust = Trust.of(options.file("ca"), certificate, key, options.get("client-key-password"))
+    return Identity(Origin.of(url), trust)

@@ -10,7 +10,6 @@ Errors are httpx's, as of any httpx transport; each wait has the time-out of its
 
 from __future__ import annotations
 
-import ssl
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ import httpx
 import trio
 
 from mirror.http import heads
+from mirror.http._wire import Tls
 from mirror.http.addresses import is_public
 from mirror.http.light import LightResponse, Raw
 from mirror.http.throttle import PROCESS
-from mirror.http.tls import Tls
-from mirror.http.wire import wire
+from mirror.http.trust import Trust
+from mirror.http.wire import HandshakeError, wire
 
 CHUNK = 1024 * 1024
 """Most bytes taken from the socket at once."""
@@ -39,7 +39,6 @@ MAX_INFORMATIONAL = 16
 DELIMITED = "mirror.delimited"
 """Response extension: False when only the end of the connection ends the body, so a cut cannot show."""
 
-Stream: TypeAlias = "trio.SocketStream | Tls"
 Chunk: TypeAlias = "bytes | memoryview"
 
 
@@ -108,7 +107,7 @@ class NotSentError(Exception):
 
 
 async def connect(
-    origin: Origin, context: Callable[[], ssl.SSLContext], seconds: float, *, public_only: bool = False
+    origin: Origin, trust: Callable[[], Trust], seconds: float, *, public_only: bool = False
 ) -> Connection:
     """Open a connection, for https with a finished handshake.
 
@@ -119,32 +118,37 @@ async def connect(
     """
     try:
         with trio.fail_after(seconds):
-            socket_stream = await trio.open_tcp_stream(origin.host, origin.port)
-            public = is_public(str(socket_stream.socket.getpeername()[0]))
-            if public_only and not public:
-                socket_stream.socket.close()
-                raise PrivateAddressError(f"{origin.host} is at an address that is not public")
-            stream: Stream = socket_stream
-            if origin.scheme == "https":
-                try:
-                    stream = Tls(socket_stream.socket, context(), origin.host)
-                    await stream.handshake()
-                except BaseException:
-                    socket_stream.socket.close()
-                    raise
+            sock = (await trio.open_tcp_stream(origin.host, origin.port)).socket
+            try:
+                public = _leads_to_public(sock, origin, only=public_only)
+                tls = None
+                if origin.scheme == "https":
+                    tls = Tls(trust().wire, origin.host)
+                    await wire().shake(sock, tls)
+            except BaseException:
+                sock.close()
+                raise
     except trio.TooSlowError as exc:
         raise httpx.ConnectTimeout("no connection") from exc
-    except (OSError, trio.BrokenResourceError, ssl.CertificateError, UnicodeError) as exc:
+    except (OSError, HandshakeError, ValueError) as exc:  # UnicodeError is one
         raise httpx.ConnectError(str(exc)) from exc
-    return Connection(stream, socket_stream.socket, public=public)
+    return Connection(sock, tls, public=public)
+
+
+def _leads_to_public(sock: trio.socket.SocketType, origin: Origin, *, only: bool) -> bool:
+    public = is_public(str(sock.getpeername()[0]))
+    if only and not public:
+        raise PrivateAddressError(f"{origin.host} is at an address that is not public")
+    return public
 
 
 class Connection:
-    """A connected stream that carries one exchange at a time."""
+    """A connected socket that carries one exchange at a time."""
 
-    def __init__(self, stream: Stream, sock: trio.socket.SocketType, *, public: bool) -> None:
-        self.stream = stream
+    def __init__(self, sock: trio.socket.SocketType, tls: Tls | None, *, public: bool) -> None:
         self.socket = sock
+        self.tls = tls
+        """What seals and opens; None: nothing does."""
         self._used = False
         self.public = public
         """It leads to an address of the Internet."""
@@ -157,8 +161,7 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether nothing came since the last exchange: neither an end nor bytes nobody asked for."""
-        left = isinstance(self.stream, Tls) and not self.stream.quiet
-        return not left and not self.socket.is_readable()
+        return (self.tls is None or self.tls.quiet) and not self.socket.is_readable()
 
     async def exchange(
         self, asked: Asked, done: Callable[[Connection, bool], None], sent: Sent | None = None
@@ -225,7 +228,7 @@ class Connection:
     async def _first_bytes(self, request: bytes, most: int) -> Chunk:
         """Send a request and read the first bytes of the answer, up to ``most`` of its body."""
         try:
-            if data := await self._asked(request, most):
+            if data := await self._over_wire(request, most):
                 return data
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             if self._used:
@@ -244,15 +247,9 @@ class Connection:
             raise NotSentError
         return data
 
-    async def _asked(self, request: bytes, most: int) -> Chunk:
-        if isinstance(self.stream, trio.SocketStream):
-            return await self._over_wire(request, most)
-        await self.stream.send_all(request)
-        return await self.stream.receive_some(most or CHUNK)
-
     async def _over_wire(self, request: bytes | None, most: int, least: int = 0) -> Chunk:
         try:
-            return memoryview(await wire().run(self.socket, request, most, least=least))
+            return memoryview(await wire().run(self.socket, request, most, least=least, tls=self.tls))
         except OSError as exc:
             raise trio.BrokenResourceError(str(exc)) from exc
 
@@ -261,7 +258,7 @@ class Connection:
         while True:
             event = framing.next_event()
             if event is h11.NEED_DATA:
-                framing.receive_data(await self.stream.receive_some(CHUNK))
+                framing.receive_data(bytes(await self._over_wire(None, CHUNK)))
             elif isinstance(event, h11.Response):
                 return event
             elif isinstance(event, h11.InformationalResponse) and event.status_code != 101:
@@ -279,10 +276,8 @@ class Connection:
         """
         with trio.CancelScope(deadline=trio.current_time() + seconds):
             try:
-                if isinstance(self.stream, trio.SocketStream):
-                    return await self._over_wire(None, most, min(most, left))
-                return await self.stream.receive_some(most)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                return await self._over_wire(None, most, min(most, left))
+            except trio.BrokenResourceError as exc:
                 raise httpx.ReadError(str(exc.__cause__ or exc)) from exc
         raise httpx.ReadTimeout("no byte of the body")
 

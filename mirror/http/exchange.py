@@ -10,7 +10,6 @@ configuration. An `Exchanger` asks one origin through it; a remote has one for e
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from mirror.http.places import Place, adds_slash, drops_slash, redirected
 from mirror.http.routes import Reach, Routes
 from mirror.http.throttle import PROCESS
 from mirror.http.transport import Transport
+from mirror.http.trust import Trust
 
 MAX_HOPS = 10
 
@@ -68,7 +68,7 @@ class Client:
         deadline: float,
         connections: int,
         trust_env: bool = False,
-        context: ssl.SSLContext | None = None,
+        trust: Trust | None = None,
         reach: Reach | None = None,
         private: bool = False,
     ) -> None:
@@ -78,7 +78,7 @@ class Client:
             deadline: seconds to wait for a connection, for the head of an answer, for any byte.
             connections: most requests at once.
             trust_env: go through the proxies that the environment names.
-            context: TLS settings; None: verify against the usual authorities, or those of ``SSL_CERT_FILE``.
+            trust: TLS settings; None: verify against the usual authorities, or those of ``SSL_CERT_FILE``.
             reach: how connections are made, in place of the two before.
             private: an origin on the Internet may redirect to private addresses.
         """
@@ -95,7 +95,7 @@ class Client:
         """What every request says, to whomever."""
         self.gates = Gates()
         self._timeouts = {"connect": deadline, "read": deadline, "write": deadline, "pool": None}
-        reach = reach or Reach(context=context, environment=trust_env)
+        reach = reach or Reach(trust=trust, environment=trust_env)
         self._routes = Routes(reach, connections)
 
     def transport(self, origin: Origin) -> httpx.AsyncBaseTransport:

@@ -10,6 +10,7 @@ import httpx
 
 from mirror.errors import AccessDenied, MirrorError, OriginFailed, ProtocolError, Stalled, Transient
 from mirror.http.connection import PrivateAddressError
+from mirror.http.wire import HandshakeError, UntrustedError
 
 _PERMANENT_DNS = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
@@ -64,10 +65,12 @@ def _not_passed_on(exc: httpx.ProxyError, where: object) -> MirrorError:
 def _not_connected(exc: httpx.ConnectError, where: object) -> MirrorError:
     for cause in _causes(exc):
         match cause:
+            # Ours, and Python's, for HTTP/2 and behind a proxy.
+            case UntrustedError():
+                return _not_trusted(where, cause.reason)
             case ssl.SSLCertVerificationError():
-                why = cause.verify_message
-                return OriginFailed(f"{where}: the server's certificate is not trusted ({why})")
-            case ssl.SSLError():
+                return _not_trusted(where, cause.verify_message)
+            case HandshakeError() | ssl.SSLError():
                 hint = "; is it http: only?" if cause.reason == "WRONG_VERSION_NUMBER" else ""
                 return OriginFailed(f"{where}: no TLS connection ({cause.reason or cause}){hint}")
             case socket.gaierror() if cause.errno in _PERMANENT_DNS:
@@ -77,6 +80,10 @@ def _not_connected(exc: httpx.ConnectError, where: object) -> MirrorError:
             case ConnectionRefusedError():
                 return Transient(f"{where}: the connection was refused; is the server running?")
     return Transient(f"{where}: no connection ({exc})")
+
+
+def _not_trusted(where: object, why: str) -> MirrorError:
+    return OriginFailed(f"{where}: the server's certificate is not trusted ({why})")
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

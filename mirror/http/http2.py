@@ -11,7 +11,6 @@ then on.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 
 import httpx
@@ -20,6 +19,7 @@ import trio
 from mirror.http.connection import PUBLIC_ONLY, Asked, NotSentError, Origin
 from mirror.http.streams import Connection, connect
 from mirror.http.transport import IDLE_SECONDS, Transport
+from mirror.http.trust import Trust
 
 SERVERS = 64
 """Servers of which something is kept while nobody uses them."""
@@ -44,10 +44,10 @@ class _Server:
 class Http2(httpx.AsyncBaseTransport):
     """Keeps connections, ``limit`` exchanges with each server at once; more wait their turn in order."""
 
-    def __init__(self, limit: int, context: Callable[[], ssl.SSLContext], plain: Transport) -> None:
+    def __init__(self, limit: int, trust: Callable[[], Trust], plain: Transport) -> None:
         """``plain`` is what asks servers that know no HTTP/2."""
         self._limit = limit
-        self._context = context
+        self._trust = trust
         self._plain = plain
         self._servers: dict[Origin, _Server] = {}
 
@@ -111,7 +111,8 @@ class Http2(httpx.AsyncBaseTransport):
                 if connection.has_room and (connection.public or not public_only):
                     return connection
             if not server.plain:
-                opened = await connect(origin, self._context(), seconds, public_only=public_only)
+                context = self._trust().context
+                opened = await connect(origin, context, seconds, public_only=public_only)
                 if opened is not None:
                     server.connections.append(opened)
                     return opened

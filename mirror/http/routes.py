@@ -9,9 +9,6 @@ A client certificate is shown to one origin only: to any other the handshake is 
 
 from __future__ import annotations
 
-import os
-import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from urllib.request import getproxies, proxy_bypass
@@ -21,6 +18,7 @@ import httpx
 from mirror.errors import SetupError
 from mirror.http.connection import DELIMITED, Origin
 from mirror.http.transport import Transport
+from mirror.http.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Identity:
 
     origin: Origin
     """Who is shown it."""
-    context: ssl.SSLContext
+    trust: Trust
     """TLS settings with the certificate and its key."""
 
 
@@ -37,7 +35,7 @@ class Identity:
 class Reach:
     """How origins are reached."""
 
-    context: ssl.SSLContext | None = None
+    trust: Trust | None = None
     """TLS settings for every origin; None: verify against the usual authorities."""
     identity: Identity | None = None
     proxy: httpx.Proxy | None = None
@@ -55,11 +53,11 @@ class Routes:
         """``connections``: most requests at once; further ones wait for their turn."""
         self._reach = reach
         self._connections = connections
-        self._usual = cache(lambda: reach.context or _usual_trust())
+        self._usual = cache(lambda: reach.trust or Trust.usual())
         self._plain = (
             reach.proxy is None and reach.identity is None and not (reach.environment or reach.http2)
         )
-        self._ours = Transport(connections, self._over_http1(self._usual))
+        self._ours = Transport(connections, self._usual)
         self._direct: dict[tuple[bool, bool], httpx.AsyncBaseTransport] = {}
         self._others: dict[tuple[object, bool], Borrowed] = {}
 
@@ -82,26 +80,16 @@ class Routes:
 
     def _made(self, identity: Identity | None, *, http2: bool) -> httpx.AsyncBaseTransport:
         if identity is None:
-            context, plain = self._usual, self._ours
+            trust, plain = self._usual, self._ours
         else:
-            own = identity.context
-            context = cache(lambda: own)
-            plain = Transport(self._connections, self._over_http1(context))
+            own = identity.trust
+            trust = cache(lambda: own)
+            plain = Transport(self._connections, trust)
         if not http2:
             return plain
         from mirror.http.http2 import Http2  # noqa: PLC0415 - h2 is an extra
 
-        return Http2(self._connections, context, plain)
-
-    @staticmethod
-    def _over_http1(made: Callable[[], ssl.SSLContext]) -> Callable[[], ssl.SSLContext]:
-        def context() -> ssl.SSLContext:
-            settings = made()
-            # At every handshake: what speaks HTTP/2 as well uses the same settings.
-            settings.set_alpn_protocols(["http/1.1"])
-            return settings
-
-        return context
+        return Http2(self._connections, trust, plain)
 
     def _proxy(self, origin: Origin) -> httpx.Proxy | str | None:
         if self._reach.proxy is not None:
@@ -118,12 +106,12 @@ class Routes:
                 proxy = _named_by_environment(proxy)
             if proxy is not None and proxy.url.scheme == "https" and proxy.ssl_context is None:
                 # The proxy is another origin: it sees no client certificate.
-                proxy = httpx.Proxy(proxy.url, auth=proxy.auth, ssl_context=self._usual())
+                proxy = httpx.Proxy(proxy.url, auth=proxy.auth, ssl_context=self._usual().context)
             limits = httpx.Limits(
                 max_connections=self._connections, max_keepalive_connections=self._connections
             )
             self._others[key] = Borrowed(
-                verify=self._usual() if identity is None else identity.context,
+                verify=(self._usual() if identity is None else identity.trust).context,
                 trust_env=False,
                 limits=limits,
                 proxy=proxy,
@@ -134,19 +122,6 @@ class Routes:
         """Close all connections."""
         for transport in (self._ours, *self._direct.values(), *self._others.values()):
             await transport.aclose()
-
-
-def _usual_trust() -> ssl.SSLContext:
-    """The authorities that everybody trusts, unless the user names others, as for OpenSSL's own programs."""
-    named = os.environ.get("SSL_CERT_FILE")
-    if not named:
-        return httpx.create_ssl_context(trust_env=False)
-    try:
-        return ssl.create_default_context(cafile=named)
-    except OSError as exc:  # ssl.SSLError is one
-        raise SetupError(
-            f"{named}: no certificates can be read there ({exc}); correct SSL_CERT_FILE or unset it"
-        ) from exc
 
 
 def _named_by_environment(named: str) -> httpx.Proxy:

@@ -9,7 +9,6 @@ notices.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +17,7 @@ import trio
 
 from mirror.http.begun import Begun
 from mirror.http.connection import PUBLIC_ONLY, Asked, Connection, NotSentError, Origin, connect
+from mirror.http.trust import Trust
 
 IDLE_SECONDS = 60.0
 """How long a connection is kept without use; most servers close theirs after 5 to 75."""
@@ -28,9 +28,9 @@ SERVERS = 64
 class Transport(httpx.AsyncBaseTransport):
     """Keeps connections, ``limit`` exchanges with each server at once; more wait their turn in order."""
 
-    def __init__(self, limit: int, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, limit: int, trust: Callable[[], Trust]) -> None:
         self._limit = limit
-        self._context = context
+        self._trust = trust
         self._turns: dict[Origin, trio.Semaphore] = {}
         self._idle: dict[Origin, list[Connection]] = {}
         self._closed = False
@@ -64,7 +64,7 @@ class Transport(httpx.AsyncBaseTransport):
             return None
         begun = Begun(self, origin, connection, asked)
         if not begun.send(told):
-            connection.close()  # some of it may be on its way
+            connection.close()  # so rare that it is not worth more
             return None
         turns.acquire_nowait()
         return begun
@@ -93,7 +93,7 @@ class Transport(httpx.AsyncBaseTransport):
                     return await connection.exchange(asked, done)
                 except NotSentError:
                     continue  # closed by the other side the moment before: no failure of this request
-            connection = await connect(origin, self._context, asked.seconds, public_only=asked.public_only)
+            connection = await connect(origin, self._trust, asked.seconds, public_only=asked.public_only)
             return await connection.exchange(asked, done)
         except BaseException:
             turns.release()

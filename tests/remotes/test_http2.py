@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from mirror.errors import MirrorError, Stalled, Transient
 from mirror.http import http2, streams
 from mirror.http.connection import PUBLIC, PUBLIC_ONLY, PrivateAddressError
 from mirror.http.transport import Transport
+from mirror.http.trust import Trust
 from mirror.remotes import How, open_remote
 from mirror.remotes.base import Remote
 from tests.remotes.contract import RemoteContract, read
@@ -282,11 +282,11 @@ async def test_who_may_send_us_where(
     tls: tuple[Path, Path], authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer says whether it came from the Internet, and a request may be for the Internet alone."""
-    context = ssl.create_default_context(cafile=str(authority.file))
+    trust = Trust.of(str(authority.file))
     with hostile2(tls, [good(BODY)]) as url:
         for public in (False, True):
             monkeypatch.setattr(streams, "is_public", lambda _address, public=public: public)
-            transport = http2.Http2(4, lambda: context, Transport(4, lambda: context))
+            transport = http2.Http2(4, lambda: trust, Transport(4, lambda: trust))
 
             async def ask(transport: http2.Http2, *, public_only: bool) -> httpx.Response:
                 extensions = {"timeout": {"read": 5.0}, PUBLIC_ONLY: public_only}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import subprocess
 import threading
 from pathlib import Path
@@ -14,6 +13,7 @@ import trio
 from mirror.errors import MirrorError, OriginFailed, SetupError
 from mirror.http.connection import CHUNK
 from mirror.http.transport import Transport
+from mirror.http.trust import Trust
 from mirror.remotes.http import HttpRemote
 from tests.remotes.conftest import Opener
 from tests.remotes.contract import read
@@ -131,7 +131,7 @@ async def test_it_is_an_httpx_transport(tmp_path: Path) -> None:
     """An httpx client works on it, and the remote on httpx's own."""
     (tmp_path / "f").write_bytes(BODY)
     with nginx(tmp_path) as server:
-        async with httpx.AsyncClient(transport=Transport(4, ssl.create_default_context)) as client:
+        async with httpx.AsyncClient(transport=Transport(4, Trust.usual)) as client:
             response = await client.get(server.url + "f", headers={"Range": "bytes=5-9"})
             assert (response.status_code, response.content) == (206, BODY[5:10])
 
@@ -157,7 +157,7 @@ async def test_tls(opened: Opener, tmp_path: Path) -> None:
     tls = certificate(tmp_path, "IP:127.0.0.1")
     (tmp_path / "f").write_bytes(BODY * 100)
     with nginx(tmp_path, tls=tls) as server:
-        remote = opened(server.url, context=ssl.create_default_context(cafile=str(tls[0])))
+        remote = opened(server.url, trust=Trust.of(str(tls[0])))
         for _ in range(3):
             assert await whole(remote) == BODY * 100
         listing = await remote.list("")
@@ -172,9 +172,9 @@ async def test_tls_without_trust(opened: Opener, tmp_path: Path) -> None:
 
 async def test_tls_of_another_host(opened: Opener, tmp_path: Path) -> None:
     tls = certificate(tmp_path, "DNS:example.org")
-    trusting = ssl.create_default_context(cafile=str(tls[0]))
+    trusting = Trust.of(str(tls[0]))
     with nginx(tmp_path, tls=tls) as server, pytest.raises(OriginFailed, match="certificate is not trusted"):
-        await whole(opened(server.url, context=trusting))
+        await whole(opened(server.url, trust=trusting))
 
 
 AUTHORITY = """
@@ -207,12 +207,12 @@ async def test_tls_that_has_expired(opened: Opener, tmp_path: Path) -> None:
         words += dates if words[0] == "ca" else ()
         subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=tmp_path)
     old = tmp_path / "old.pem"
-    trusting = ssl.create_default_context(cafile=str(old))
+    trusting = Trust.of(str(old))
     with (
         nginx(tmp_path, tls=(old, key)) as server,
         pytest.raises(OriginFailed, match="certificate has expired"),
     ):
-        await whole(opened(server.url, context=trusting))
+        await whole(opened(server.url, trust=trusting))
 
 
 async def test_tls_where_there_is_none(opened: Opener) -> None:
@@ -225,7 +225,7 @@ async def test_never_from_https_to_http(opened: Opener, tmp_path: Path) -> None:
     with hostile({"/f": good(BODY)}) as plain:
         redirecting = f"location /f {{ return 302 {plain.url}f; }}"
         with nginx(tmp_path, tls=tls, extra_conf=redirecting) as server:
-            remote = opened(server.url, context=ssl.create_default_context(cafile=str(tls[0])))
+            remote = opened(server.url, trust=Trust.of(str(tls[0])))
             with pytest.raises(OriginFailed, match="https to http"):
                 await whole(remote)
         assert plain.seen == []

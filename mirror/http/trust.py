@@ -94,7 +94,7 @@ def _show(context: ssl.SSLContext, certificate: str, key: str | None, password: 
     asked = _Password(password)
     try:
         context.load_cert_chain(certificate, key, password=asked)
-    except ssl.SSLError as exc:
+    except (ssl.SSLError, ValueError) as exc:  # ValueError: no password is that long
         raise SetupError(_why_unusable(exc, certificate, key, asked)) from None
 
 
@@ -110,13 +110,15 @@ class _Password:
         return self.password or ""
 
 
-def _why_unusable(exc: ssl.SSLError, certificate: str, key: str | None, password: _Password) -> str:
+def _why_unusable(
+    exc: ssl.SSLError | ValueError, certificate: str, key: str | None, password: _Password
+) -> str:
     file = key or certificate
     if password.asked and password.password is None:
         return f"{file}: the key is encrypted; put its client-key-password into mirror.toml"
     if password.asked:
         return f"{file}: the key cannot be decrypted with the client-key-password that is set; correct it"
-    if exc.reason == "KEY_VALUES_MISMATCH":
+    if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
         return f"{file}: this is not the key of the certificate in {certificate}; name both files of one pair"
     where = certificate if key is None else f"{certificate} or {key}"
     hint = "; name the key's file by client-key" if key is None else ""

@@ -15,10 +15,9 @@ from pathlib import Path
 from tests.channel.test_sanitizers import BUILDS, compiler
 
 ROOT = Path(__file__).parents[2]
-MODULES = {
-    "cache/_files": "tests/cache/test_files.py",
-    "mirror/http/_wire": "tests/remotes/test_wire.py",
-}
+MODULES = {"cache/_files": "", "mirror/http/_wire": "mirror/http/transfer"}
+"""Each with the folder of its other sources."""
+TESTS = ("tests/cache/test_files.py", "tests/remotes/test_wire.py", "tests/remotes/test_wire_tls.py")
 
 
 def test_their_own_tests_find_no_wrong_access(tmp_path: Path) -> None:
@@ -28,11 +27,13 @@ def test_their_own_tests_find_no_wrong_access(tmp_path: Path) -> None:
     shutil.copy(ROOT / "schema.sql", tmp_path)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     flags = ["-std=gnu11", "-g", "-fPIC", "-shared", "-pthread", *BUILDS["address"]]
-    for module in MODULES:
+    for module, folder in MODULES.items():
         target = tmp_path / f"{module}{suffix}"
         target.unlink()
         include = f"-I{sysconfig.get_path('include')}"
-        subprocess.run([compiler(), *flags, include, tmp_path / f"{module}.c", "-o", target], check=True)
+        sources = [tmp_path / f"{module}.c", *(tmp_path.glob(f"{folder}/*.c") if folder else ())]
+        libraries = ["-lssl", "-lcrypto"] if folder else []
+        subprocess.run([compiler(), *flags, include, *sources, "-o", target, *libraries], check=True)
     runtime = subprocess.run(
         [compiler(), "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
     ).stdout.strip()
@@ -57,7 +58,7 @@ def test_their_own_tests_find_no_wrong_access(tmp_path: Path) -> None:
         "no:cacheprovider",
         "-p",
         "no:xdist",
-        *MODULES.values(),
+        *TESTS,
     ]
     result = subprocess.run(tests, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -6,21 +6,23 @@ import subprocess
 from pathlib import Path
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_KEYS = {"ec": _KEY, "rsa": ("-newkey", "rsa:2048", "-nodes")}
 
 
-def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+def certificate(folder: Path, *names: str, key: str = "ec") -> tuple[Path, Path]:
     """Make a certificate that is its own authority; returns it and its key, both PEM.
 
     Args:
         folder: where both files go.
         names: what it is for, as OpenSSL spells it (``IP:127.0.0.1``, ``DNS:example.org``).
+        key: the kind of its key, ``ec`` or ``rsa``.
     """
-    cert, key = folder / "cert.pem", folder / "key.pem"
+    cert, keyfile = folder / "cert.pem", folder / "key.pem"
     _openssl(
-        *("req", "-x509", *_KEY, "-days", "1", "-subj", "/CN=test"),
-        *("-addext", f"subjectAltName={','.join(names)}", "-keyout", key, "-out", cert),
+        *("req", "-x509", *_KEYS[key], "-days", "1", "-subj", "/CN=test"),
+        *("-addext", f"subjectAltName={','.join(names)}", "-keyout", keyfile, "-out", cert),
     )
-    return cert, key
+    return cert, keyfile
 
 
 class Authority:

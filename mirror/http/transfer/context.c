@@ -6,11 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Those that Python's ssl agrees to: forward secrecy, no SHA-1. With 128 bits first, as in browsers. */
-static const char TLS12_CIPHERS[] =
-    "ECDHE+AES128+AESGCM:@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM";
-static const char TLS13_CIPHERS[] =
-    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+/* Those that Python's ssl agrees to: forward secrecy, no SHA-1. Those of TLS 1.3 are OpenSSL's. */
+static const char CIPHERS[] =
+    "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM";
 
 /* Without one OpenSSL would ask the terminal. */
 static int password(char *into, int size, int writing, void *secret)
@@ -46,8 +44,7 @@ static bool set_up(SSL_CTX *context, const struct tls_files *files, unsigned lon
                                   | SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1
-           && SSL_CTX_set_cipher_list(context, TLS12_CIPHERS) == 1
-           && SSL_CTX_set_ciphersuites(context, TLS13_CIPHERS) == 1
+           && SSL_CTX_set_cipher_list(context, CIPHERS) == 1
            && X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), flags) == 1
            /* This one says 0 where it succeeds. */
            && SSL_CTX_set_alpn_protos(context, protocols, sizeof protocols - 1) == 0
@@ -61,7 +58,7 @@ SSL_CTX *tls_context(const struct tls_files *files, unsigned long flags, char *r
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     if (context != NULL && set_up(context, files, flags))
         return context;
-    const char *said = ERR_reason_error_string(ERR_peek_last_error());
+    const char *said = ERR_reason_error_string(ERR_peek_error());
     snprintf(reason, TLS_REASON, "%s", said == NULL ? "OpenSSL does not say why" : said);
     ERR_clear_error();
     SSL_CTX_free(context);

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
@@ -303,18 +304,22 @@ async def test_keys_that_change_on_the_way(files: Files) -> None:
                 response = await transport.ask(Origin("https", "127.0.0.1", port), asked)
                 thread.join()
                 # It takes a command for one when it comes alone: after what was said before has come.
-                chunks = response.aiter_raw()
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                chunks = aiter(response.stream)
                 for renew in (b"k\n", b"K\n", b"K\n"):
                     stdin.write(renew)
-                    eventually(
-                        lambda: fcntl.ioctl(stdin, termios.FIONREAD, bytes(4)) == bytes(4), "it is taken"
-                    )
+                    eventually(lambda: unread(stdin.fileno()) == 0, "it is taken")
                     stdin.write(b"123456789\n")
-                    assert await anext(chunks) == b"123456789\n"
+                    assert bytes(await anext(chunks)) == b"123456789\n"
                 await response.aclose()
             await transport.aclose()
         finally:
             server.kill()
+
+
+def unread(pipe: int) -> int:
+    """Bytes in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _until(stream: object, words: bytes) -> None:

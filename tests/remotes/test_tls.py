@@ -6,7 +6,6 @@ import fcntl
 import gc
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import termios
@@ -387,13 +386,6 @@ def test_a_password_is_in_no_text(tmp_path: Path) -> None:
             Trust.of(str(authority.file), str(cert), str(secret), wrong)
         assert not (wrong and wrong in str(caught.value))
         assert caught.value.__cause__ is None
-
-
-def test_python_and_the_thread_judge_alike(files: Files) -> None:
-    """The flags of the verification are those that Python's own context has."""
-    trust = Trust.of(str(files[0]))
-    assert trust.context.verify_mode is ssl.CERT_REQUIRED
-    assert trust.context.check_hostname
 
 
 async def test_usual_authorities_do_not_vouch_for_a_test(

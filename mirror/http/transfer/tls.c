@@ -175,7 +175,7 @@ void tls_lend(struct tls *tls, char *buffer, size_t room)
     tls->kept = NULL;
     tls->lent = buffer;
     tls->room = room;
-    tls->turn = TLS_TURN;
+    tls->turn = room;
 }
 
 void tls_take_back(struct tls *tls)

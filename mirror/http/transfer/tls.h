@@ -19,10 +19,6 @@
 /* Room for the reason of a failure, as text. */
 enum { TLS_REASON = 256 };
 
-/* Most bytes taken from the socket between tls_lend and tls_take_back: somebody who sends records without
- * contents gets no more of a thread than others. A mebibyte of contents fits in, with its records. */
-enum { TLS_TURN = 1280 * 1024 };
-
 struct tls_files {
     const char *authorities; /* PEM file of whom to trust */
     const char *certificate; /* PEM file with our own and its chain; NULL: we show none */
@@ -46,7 +42,7 @@ struct tls {
     char *lent;
     size_t room;
     size_t want;       /* bytes that are worth taking from the socket at once */
-    size_t turn;       /* bytes that may yet be taken in this turn */
+    size_t turn;       /* bytes that may yet be taken from it in this turn */
     bool over;         /* the socket has come to its end */
     int receive_error, send_error; /* of the socket */
     /* the end; nothing is done any more after it */
@@ -61,7 +57,8 @@ struct tls *tls_new(SSL_CTX *context, const char *host);
 void tls_free(struct tls *tls);
 
 /* Lend a buffer, the same size each time, for what comes from the socket, for one turn; without one little is
- * taken at a time. */
+ * taken at a time. No more is taken in a turn than fits in: whoever sends records without contents, or tickets
+ * without end, gets no more of the thread than others. */
 void tls_lend(struct tls *tls, char *buffer, size_t room);
 void tls_take_back(struct tls *tls);
 

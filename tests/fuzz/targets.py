@@ -11,7 +11,7 @@ import trio.testing
 from cache import Kind
 from mirror.errors import MirrorError
 from mirror.http import answers
-from mirror.http.connection import Asked, Connection
+from mirror.http.connection import CHUNK, Asked, Connection
 from mirror.http.files import Dialect
 from mirror.http.parts import HttpPart
 from mirror.http.places import redirected
@@ -71,33 +71,39 @@ def head(status: int, raw: list[tuple[bytes, bytes]]) -> None:
 
 
 class _Wire:
-    """Both of what a `Connection` has: a stream and a socket. It gives what it was given, in two pieces."""
+    """The socket of a connection, as far as it is asked anything: there are no bytes in it but those."""
 
-    def __init__(self, data: bytes, cut: int) -> None:
-        self.pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
-
-    async def send_all(self, data: bytes) -> None:
-        del data
-
-    async def receive_some(self, most: int) -> bytes:
-        if not self.pieces:
-            return b""
-        piece = self.pieces.pop(0)
-        if len(piece) > most:
-            self.pieces.insert(0, piece[most:])
-        return piece[:most]
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
 
     def close(self) -> None:
-        self.pieces.clear()
+        self._pieces.clear()
 
     def is_readable(self) -> bool:
-        return bool(self.pieces)
+        return bool(self._pieces)
+
+
+class _Connection(Connection):
+    """It receives what it was given, in two pieces."""
+
+    def __init__(self, data: bytes, cut: int) -> None:
+        self._pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
+        super().__init__(_Wire(self._pieces), None, public=False)  # type: ignore[arg-type]
+
+    async def _over_wire(self, request: bytes | None, most: int, least: int = 0) -> bytes:
+        del request, least
+        most = most or CHUNK
+        if not self._pieces:
+            return b""
+        piece = self._pieces.pop(0)
+        if len(piece) > most:
+            self._pieces.insert(0, piece[most:])
+        return piece[:most]
 
 
 async def answer(data: bytes, cut: int) -> None:
     """A whole answer: exactly the bytes that its head promised, or one of the errors that are expected."""
-    wire = _Wire(data, cut)
-    connection = Connection(wire, wire, public=False)  # type: ignore[arg-type]
+    connection = _Connection(data, cut)
     ended: list[bool] = []
     asked = Asked("GET", b"/f", [(b"Host", b"h"), (b"Range", b"bytes=0-9")], 5.0)
     try:

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { EVENTS = 64 };
@@ -419,11 +420,33 @@ static PyTypeObject IoType = {
     .tp_new = io_new,
 };
 
+/* Asked before every use of an idle connection: with the interpreter's lock, for that takes less time than
+ * giving it away for a moment. */
+static PyObject *is_silent(PyObject *unused, PyObject *argument)
+{
+    (void)unused;
+    int fd = PyLong_AsLong(argument);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    char byte;
+    ssize_t got;
+    do
+        got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    return PyBool_FromLong(got < 0 && errno == EAGAIN);
+}
+
+static PyMethodDef functions[] = {
+    {"silent", is_silent, METH_O, "Whether a connected socket has neither bytes nor an end nor an error to tell of."},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "mirror.http._wire",
     .m_doc = "Sending and receiving on a thread of its own.",
     .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__wire(void)

@@ -100,3 +100,6 @@ class Io(Generic[T]):
 
     def close(self) -> None:
         """End the thread. Jobs that are left are cancelled."""
+
+def silent(fd: int, /) -> bool:
+    """Whether a connected socket has neither bytes nor an end nor an error to tell of."""

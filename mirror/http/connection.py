@@ -20,7 +20,7 @@ import httpx
 import trio
 
 from mirror.http import heads
-from mirror.http._wire import Tls
+from mirror.http._wire import Tls, silent
 from mirror.http.addresses import is_public
 from mirror.http.light import LightResponse, Raw
 from mirror.http.throttle import PROCESS
@@ -161,7 +161,7 @@ class Connection:
 
     def quiet(self) -> bool:
         """Whether nothing came since the last exchange: neither an end nor bytes nobody asked for."""
-        return (self.tls is None or self.tls.quiet) and not self.socket.is_readable()
+        return (self.tls is None or self.tls.quiet) and silent(self.socket.fileno())
 
     async def exchange(
         self, asked: Asked, done: Callable[[Connection, bool], None], sent: Sent | None = None

@@ -79,9 +79,6 @@ class _Wire:
     def close(self) -> None:
         self._pieces.clear()
 
-    def is_readable(self) -> bool:
-        return bool(self._pieces)
-
 
 class _Connection(Connection):
     """It receives what it was given, in two pieces."""

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from mirror.http._wire import Io
+from mirror.http._wire import Io, silent
 from mirror.http.wire import wire
 from tests.support.waiting import eventually
 
@@ -260,3 +260,21 @@ def test_what_cannot_be_a_job_is_refused(pair: tuple[socket.socket, socket.socke
     assert [done.error for done in io.done()] == [errno.ECANCELED]
     with pytest.raises(ValueError, match="closed"):
         io.submit(ours.fileno(), REQUEST, 1, None)
+
+
+def test_a_socket_is_silent_until_there_is_something_to_tell(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """Asking takes nothing away; a closed descriptor is not silent either."""
+    ours, theirs = pair
+    assert silent(ours.fileno())
+    theirs.send(b"x")
+    assert not silent(ours.fileno())
+    assert ours.recv(9) == b"x"
+    assert silent(ours.fileno())
+    theirs.shutdown(socket.SHUT_WR)
+    assert not silent(ours.fileno())
+    ours.close()
+    assert not silent(ours.fileno())
+    with pytest.raises(TypeError):
+        silent("7")  # type: ignore[arg-type]

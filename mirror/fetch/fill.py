@@ -33,6 +33,7 @@ from mirror.errors import (
 )
 from mirror.fetch import storing
 from mirror.fetch.awaited import Awaited
+from mirror.fetch.hashing import Hashing
 from mirror.fetch.life import FillState, LapsedError, NotContinued, TurnError
 from mirror.fetch.pace import Pace
 from mirror.fetch.part import Chunk, Hedges, PartUnderWay, rests
@@ -331,9 +332,10 @@ class Fill(Awaited):
         """Request parts until nothing is missing."""
         failures: list[Exception] = []
         until = trio.current_time() + IDLE
-        async with trio.open_nursery() as nursery:
-            watching = trio.CancelScope()
-            nursery.start_soon(self._watch, nursery, failures, watching)
+        hashing = Hashing(self._version.promise, self._held())
+        async with trio.open_nursery() as nursery, trio.open_nursery() as watching:
+            watching.start_soon(self._watch, nursery, failures)
+            watching.start_soon(self._hash_ahead, hashing, failures)
             while (missing := self._missing()) and not failures:
                 self._kick = trio.Event()
                 over = not self._appetite.whole and trio.current_time() >= until
@@ -350,12 +352,11 @@ class Fill(Awaited):
                         await self._kick.wait()
             if failures:
                 nursery.cancel_scope.cancel()
-            watching.cancel()
+            watching.cancel_scope.cancel()
         if failures:
             raise failures[0]
         filler = self._held()
-        digest = await self._version.promise.check_written(filler)
-        self._last_words(filler, digest)
+        self._last_words(filler, await hashing.check())
         return await trio.to_thread.run_sync(filler.complete)
 
     def _last_words(self, filler: Filler, digest: Digest | None) -> None:
@@ -423,24 +424,34 @@ class Fill(Awaited):
             self.hedges.ended(part, self._parts)
             self._kick.set()
 
-    # -- parts that lag ----------------------------------------------------------------------
-
-    async def _watch(self, nursery: trio.Nursery, failures: list[Exception], scope: trio.CancelScope) -> None:
-        """Write what a part has brought that brings no more, and ask for its rest once more."""
-        with scope:
+    async def _hash_ahead(self, hashing: Hashing, failures: list[Exception]) -> None:
+        """Hash what came while the rest does, once all of the file is to come."""
+        try:
             while True:
                 await trio.sleep(TICK)
-                for part in list(self._parts):
-                    try:
-                        if part.size and trio.current_time() - part.last_at > FLUSH_SECONDS:
-                            await self._flush(part)
-                    except (MirrorError, CacheError) as exc:
-                        failures.append(exc)
-                        self._kick.set()
-                        return
-                    if part in self._parts and (hedge := self._hedge(part)) is not None:
-                        self._parts.append(hedge)
-                        nursery.start_soon(self._fetch_part, hedge, failures)
+                if self._appetite.whole:
+                    await hashing.go_on()
+        except CacheError as exc:
+            failures.append(exc)
+            self._kick.set()
+
+    # -- parts that lag ----------------------------------------------------------------------
+
+    async def _watch(self, nursery: trio.Nursery, failures: list[Exception]) -> None:
+        """Write what a part has brought that brings no more, and ask for its rest once more."""
+        while True:
+            await trio.sleep(TICK)
+            for part in list(self._parts):
+                try:
+                    if part.size and trio.current_time() - part.last_at > FLUSH_SECONDS:
+                        await self._flush(part)
+                except (MirrorError, CacheError) as exc:
+                    failures.append(exc)
+                    self._kick.set()
+                    return
+                if part in self._parts and (hedge := self._hedge(part)) is not None:
+                    self._parts.append(hedge)
+                    nursery.start_soon(self._fetch_part, hedge, failures)
 
     def _hedge(self, part: PartUnderWay) -> PartUnderWay | None:
         # Under a limit on the bytes a second of this process, it is the limit that everybody waits for.

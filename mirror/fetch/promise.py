@@ -4,8 +4,8 @@ Every answer may state a digest of the whole file. They are gathered while a fil
 object is completed the bytes are held against the strongest: from then on the kernel serves them, so
 nothing may be completed that the origin itself calls wrong.
 
-Digests are computed of what is in memory, or of what the cache gives back, so a disk that returns
-other bytes than were written is found as well.
+Small files are held against it in memory (`Promise.check`), all others as the cache gives them back
+(:mod:`mirror.fetch.hashing`), so a disk that returns other bytes than were written is found as well.
 """
 
 from __future__ import annotations
@@ -14,14 +14,9 @@ from collections.abc import Iterable
 
 import trio
 
-from cache import Filler
 from cache.digests import Algorithm, Digest, Hasher, hasher
 from mirror.errors import BrokenPromise
 
-PIECE = 1024 * 1024
-"""Bytes read back and hashed at a time."""
-VISIT = 64 * PIECE
-"""Bytes hashed in one visit to a thread, which cannot be cancelled: some hundredths of a second."""
 AT_ONCE = 128 * 1024
 """Up to so many bytes are hashed on the event loop: 0.2 ms at most, about what going to a thread takes."""
 
@@ -67,22 +62,14 @@ class Promise:
             _update(hashing, chunks)
         else:
             await trio.to_thread.run_sync(_update, hashing, chunks)
-        return self._kept(promised, hashing)
+        return self.kept(promised, hashing)
 
-    async def check_written(self, filler: Filler) -> Digest | None:
-        """Hold everything that was written to an object against the promise; all has to be there.
+    def kept(self, promised: Digest, hashing: Hasher) -> Digest:
+        """Hold what was hashed against one of the promises, and return that.
 
-        Returns and raises as `check` does, and `CacheBroken` when it cannot be read back.
+        Raises:
+            BrokenPromise: it is something else.
         """
-        if (promised := self.strongest) is None:
-            return None
-        hashing = hasher(promised.algorithm)
-        size = filler.present.stop
-        for start in range(0, size, VISIT):
-            await trio.to_thread.run_sync(_update_written, hashing, filler, start, min(start + VISIT, size))
-        return self._kept(promised, hashing)
-
-    def _kept(self, promised: Digest, hashing: Hasher) -> Digest:
         if hashing.digest() != promised.value:
             raise BrokenPromise(
                 f"{self._path} does not match the {promised.algorithm.label} that the origin itself promises"
@@ -93,8 +80,3 @@ class Promise:
 def _update(hashing: Hasher, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
     for chunk in chunks:
         hashing.update(chunk)
-
-
-def _update_written(hashing: Hasher, filler: Filler, start: int, stop: int) -> None:
-    for at in range(start, stop, PIECE):
-        hashing.update(filler.read(at, min(PIECE, stop - at)))

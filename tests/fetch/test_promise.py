@@ -24,6 +24,13 @@ WRONG = Digest(Algorithm.SHA256, bytes(32))
 SIZES = [0, 1, 100 * KiB, MiB, MiB + 1, 20 * MiB]
 
 
+@pytest.fixture(params=["while they come", "at the end"], autouse=True)
+def hashed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of this holds however much is hashed before the last byte has come."""
+    monkeypatch.setattr("mirror.fetch.fill.TICK", 0.001)
+    monkeypatch.setattr("mirror.fetch.hashing.WORTH", 1 if request.param == "while they come" else 1 << 40)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Opener:
     return partial(opened, tmp_path / "cache")

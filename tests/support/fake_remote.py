@@ -67,7 +67,8 @@ class FakePart:
         if self.at >= end:
             raise StopAsyncIteration
         await trio.lowlevel.checkpoint()
-        await self.remote.gate.wait()
+        if self.at >= self.remote.gate_from:
+            await self.remote.gate.wait()
         if self.remote.break_at is not None and self.at >= self.remote.break_at:
             self.remote.break_at = None
             raise Transient("the connection broke")
@@ -90,6 +91,8 @@ class FakeRemote:
     chunk: int = 65536
     fault: MirrorError | None = None
     """Raised by every request while set."""
+    gate_from: int = 0
+    """Bodies wait for the gate from this byte of the file on."""
     break_at: int | None = None
     """The first body that reaches this byte breaks there, once."""
     damage: int = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache import Cache, Changes, Node
-from mirror.config import OpenMode
+from mirror.config import FetchMode, OpenMode
 from mirror.fetch import Fetcher, open_fetcher
 from mirror.filesystem import FileSystem
 from mirror.namespace import Namespace
@@ -50,6 +50,7 @@ async def opened(
     ttl: float = 60.0,
     open_mode: OpenMode = OpenMode.AUTO,
     wait: int = 16 * MiB,
+    mode: FetchMode = FetchMode.WHOLE,
 ) -> AsyncIterator[World]:
     """A world over ``remote`` whose cache is ``folder``."""
     made: list[World] = []
@@ -74,6 +75,7 @@ async def opened(
             schedule=SCHEDULE,
             completed=lambda node, fd: registered.append(node.id),
             discarded=lambda node: discarded.append(node.id),
+            mode=mode,
         ) as fetcher:
             fs = FileSystem(namespace, fetcher, open_mode=open_mode, open_wait_bytes=wait)
             made.append(World(remote, cache, fs, fetcher, registered, changes, discarded))

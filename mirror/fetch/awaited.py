@@ -51,6 +51,11 @@ class Awaited:
         return self._appetite.whole
 
     @property
+    def unread(self) -> bool:
+        """Whether all of it is to come, and nobody has had a byte yet: who wants it waits for the end."""
+        return self._appetite.whole and not self.served
+
+    @property
     def shares(self) -> bool:
         """Whether another process fills the object, and may not fetch what is read here."""
         return self.state is FillState.FOLLOWING and not self._appetite.whole

@@ -425,11 +425,11 @@ class Fill(Awaited):
             self._kick.set()
 
     async def _hash_ahead(self, hashing: Hashing, failures: list[Exception]) -> None:
-        """Hash what came while the rest does, once all of the file is to come."""
+        """Hash what came while the rest does, unless there is a reader who would have to share the CPUs."""
         try:
             while True:
                 await trio.sleep(TICK)
-                if self._appetite.whole:
+                if self.unread:
                     await hashing.go_on()
         except CacheError as exc:
             failures.append(exc)

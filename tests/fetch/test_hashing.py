@@ -19,8 +19,11 @@ from cache import CacheBroken, Extents, Filler
 from cache.digests import Algorithm, Digest, Hasher, hasher
 from mirror.config import FetchMode, OpenMode
 from mirror.errors import BrokenPromise, VersionChanged
+from mirror.fetch import Priority
+from mirror.fetch.awaited import Awaited
 from mirror.fetch.hashing import Hashing
 from mirror.fetch.promise import Promise
+from mirror.fetch.slots import Slots
 from tests.support.data import MiB, noise
 from tests.support.fake_remote import FakeRemote, Source
 from tests.support.worlds import World, opened
@@ -370,22 +373,33 @@ async def test_a_disk_that_cannot_be_read_fails_the_fill_whenever_that_shows(
     assert "a is read past the cache: the cache failed: read error" in caplog.text
 
 
-async def test_what_is_fetched_because_it_is_read_is_not_hashed_ahead(
-    world: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Most of it may never come. Once somebody wants all of it, what is there is hashed."""
+async def test_nothing_is_hashed_ahead_of_a_reader(world: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the bytes as they come, and waits for no check: the CPUs are better used for the next ones."""
+    monkeypatch.setattr("mirror.fetch.hashing.WORTH", 2 * MiB)
     watched = Watched(monkeypatch)
     remote = halting()
-    async with world(remote, open_mode=OpenMode.STREAM, mode=FetchMode.TOUCHED) as w:
+    remote.gate_from = MiB
+    async with world(remote, open_mode=OpenMode.STREAM) as w:
         node = await w.node("a")
         await w.fs.open(node.id)
-        for at in range(0, 16 * MiB, MiB):
+        assert await w.content(node, MiB, 0) == LARGE[:MiB]
+        gate, remote.gate = remote.gate, trio.Event()
+        remote.gate_from = 30 * MiB
+        gate.set()
+        for at in range(0, 29 * MiB, MiB):
             await w.content(node, MiB, at)
         assert not watched.read.is_set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(w.fetcher.whole, node)
-            with trio.fail_after(20):
-                await watched.read.wait()
-            assert w.registered == []
-            remote.gate.set()
+        remote.gate.set()
+        await w.fetcher.whole(node)
+        assert watched.read.is_set()
         assert await w.content(node) == LARGE
+
+
+async def test_nothing_is_hashed_ahead_of_what_may_never_come() -> None:
+    """Until somebody wants all of the file."""
+    fill = Awaited(Priority.DEMAND, Slots(4, 1), FetchMode.TOUCHED)
+    assert not fill.unread
+    fill.want_all()
+    assert fill.unread
+    fill.served = True
+    assert not fill.unread

@@ -428,9 +428,8 @@ class Fill(Awaited):
         """Hash what came while the rest does, unless there is a reader who would have to share the CPUs."""
         try:
             while True:
-                await trio.sleep(TICK)
-                if self.unread:
-                    await hashing.go_on()
+                if not (self.unread and await hashing.go_on()):
+                    await trio.sleep(TICK)
         except CacheError as exc:
             failures.append(exc)
             self._kick.set()

@@ -46,20 +46,23 @@ class Hashing:
         self._at = 0  # one past the last byte that was hashed, and summed
         self._begin(Algorithm.CRC32C)
 
-    async def go_on(self) -> None:
-        """Hash what is there from the first byte on, as long as it is worth a visit to a thread.
+    async def go_on(self) -> bool:
+        """Hash what is there behind what was hashed; False: that is not worth a visit to a thread.
 
         Raises:
             CacheBroken: it cannot be read back.
         """
-        while (promised := self._promise.strongest) and promised.algorithm is not Algorithm.CRC32C:
-            self._make(promised.algorithm)
-            start, stop = self._at, min(self._front(), self._at + VISIT)
-            if stop - start < WORTH:
-                return
-            both = (self._hasher, self._sum)
-            await trio.to_thread.run_sync(self._read, start, stop, *both, limiter=_AHEAD)
-            self._at = stop
+        promised = self._promise.strongest
+        if promised is None or promised.algorithm is Algorithm.CRC32C:
+            return False
+        self._make(promised.algorithm)
+        start, stop = self._at, min(self._front(), self._at + VISIT)
+        if stop - start < WORTH:
+            return False
+        both = (self._hasher, self._sum)
+        await trio.to_thread.run_sync(self._read, start, stop, *both, limiter=_AHEAD)
+        self._at = stop
+        return True
 
     async def check(self) -> Digest | None:
         """Hold everything against the promise; all has to be there.

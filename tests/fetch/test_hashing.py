@@ -109,6 +109,11 @@ def parts(chosen: random.Random) -> list[tuple[int, int]]:
     return ranges
 
 
+async def all_ahead(hashing: Hashing) -> None:
+    while await hashing.go_on():
+        pass
+
+
 # -- the bytes of one object -----------------------------------------------------------------
 
 
@@ -129,7 +134,7 @@ async def test_parts_come_in_any_order_and_promises_at_any_time(seed: int) -> No
         if to_come and chosen.random() < 0.3:
             promise.heard(of(to_come.pop()))
         if chosen.random() < 0.7:
-            await hashing.go_on()
+            await all_ahead(hashing)
     for algorithm in to_come:
         promise.heard(of(algorithm))
     strongest = max(promised, key=lambda algorithm: algorithm.strength)
@@ -147,7 +152,7 @@ async def test_at_the_end_only_the_rest_is_hashed(hashed: Counter[Algorithm]) ->
     hashing = Hashing(promising(of(Algorithm.SHA256)), filler)
     filler.has(0, 300)
     filler.has(400, 900)
-    await hashing.go_on()
+    await all_ahead(hashing)
     ahead = hashed[Algorithm.SHA256]
     assert 300 - WORTH < ahead <= 300
     assert sum(stop - start for start, stop in filler.reads) == ahead
@@ -164,7 +169,7 @@ async def test_nothing_is_read_when_nothing_is_promised() -> None:
     filler = FakeFiller()
     hashing = Hashing(Promise("a"), filler)
     filler.has(0, SIZE)
-    await hashing.go_on()
+    await all_ahead(hashing)
     assert await hashing.check() is None
     assert filler.reads == []
 
@@ -179,7 +184,7 @@ async def test_nothing_is_hashed_ahead_in_vain(algorithm: Algorithm, there: tupl
     filler = FakeFiller()
     hashing = Hashing(promising(of(algorithm)), filler)
     filler.has(*there)
-    await hashing.go_on()
+    await all_ahead(hashing)
     assert filler.reads == []
     filler.has(0, SIZE)
     assert await hashing.check() == of(algorithm)
@@ -191,9 +196,9 @@ async def test_a_stronger_promise_begins_anew_and_a_weaker_one_does_not(hashed: 
     filler, promise = FakeFiller(), promising(of(Algorithm.MD5))
     hashing = Hashing(promise, filler)
     filler.has(0, 640)
-    await hashing.go_on()
+    await all_ahead(hashing)
     promise.heard(of(Algorithm.SHA256))
-    await hashing.go_on()
+    await all_ahead(hashing)
     promise.heard(of(Algorithm.SHA1))
     filler.has(640, SIZE)
     assert await hashing.check() == of(Algorithm.SHA256)
@@ -206,7 +211,7 @@ async def test_a_disk_that_returns_other_bytes_later_is_found() -> None:
     filler = FakeFiller()
     hashing = Hashing(promising(of(Algorithm.MD5)), filler)
     filler.has(0, SIZE)
-    await hashing.go_on()
+    await all_ahead(hashing)
     filler.data[17] ^= 1
     with pytest.raises(BrokenPromise):
         await hashing.check()
@@ -218,7 +223,7 @@ async def test_a_disk_that_is_right_in_the_end_is_believed() -> None:
     hashing = Hashing(promising(of(Algorithm.MD5)), filler)
     filler.has(0, SIZE)
     filler.data[17] ^= 1
-    await hashing.go_on()
+    await all_ahead(hashing)
     filler.data[17] ^= 1
     assert await hashing.check() == of(Algorithm.MD5)
 
@@ -239,7 +244,7 @@ async def test_a_visit_that_is_cancelled_ends_before_its_task() -> None:
     filler.has(0, SIZE)
     hashing = Hashing(promising(of(Algorithm.SHA256)), filler)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(hashing.go_on)
+        nursery.start_soon(all_ahead, hashing)
         await begun.wait()
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):

@@ -17,6 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 from cache import Entry, Kind
 from mirror.errors import AccessDenied, IsAFolder, NotAFolder, NotFound, VersionChanged
@@ -38,17 +39,29 @@ LeftOut = Callable[[str, str], None]
 """Takes a name that is left out, and why."""
 
 
+class Told(NamedTuple):
+    """What tells a version, told by somebody else than `os`."""
+
+    st_ino: int
+    st_size: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+
+Status: TypeAlias = "os.stat_result | Told"
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What is known of a file once it is open, and its first bytes."""
 
-    status: os.stat_result
+    status: Status
     start: int
     stop: int
     first: bytes
 
 
-def validator(status: os.stat_result, *, exact: bool) -> str:
+def validator(status: Status, *, exact: bool) -> str:
     """Return what tells this version of a file from others."""
     words = [status.st_mtime_ns, status.st_size]
     if exact:
@@ -60,6 +73,11 @@ def entry(name: str, status: os.stat_result, *, exact: bool) -> Entry:
     """The entry of a folder or a regular file."""
     if stat.S_ISDIR(status.st_mode):
         return Entry(name, Kind.FOLDER, None, status.st_mtime_ns, 1)
+    return file_entry(name, status, exact=exact)
+
+
+def file_entry(name: str, status: Status, *, exact: bool) -> Entry:
+    """The entry of a regular file."""
     return Entry(
         name, Kind.FILE, status.st_size, status.st_mtime_ns, 1, validator=validator(status, exact=exact)
     )

@@ -7,53 +7,16 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from cache.digests import Digest
-from mirror.errors import NotFound
 from mirror.remotes.base import Entry, Listing, NotModified
 from mirror.remotes.file import reading
 from mirror.remotes.file.jobs import Job, Threads
-from mirror.remotes.file.reading import Head
+from mirror.remotes.file.part import FilePart, first
 from mirror.remotes.file.root import Root
 from mirror.remotes.listings.rows import LeftOut
 from mirror.remotes.names import to_url
 
 FOLDERS_TOLD = 1024
 """Folders whose left-out names were logged and are not logged again."""
-
-
-class FilePart:
-    """The `mirror.remotes.base.Part` of an open file."""
-
-    __slots__ = ("_first", "_job", "_left", "digest", "entry", "ranges", "size", "start", "stop")
-
-    def __init__(
-        self, head: Head, entry: Entry, job: Job[Head | bytes], digest: Digest | None = None
-    ) -> None:
-        self.start = head.start
-        self.stop: int | None = head.stop
-        self.size: int | None = head.status.st_size
-        self.entry = entry
-        self.ranges = True
-        self.digest = digest
-        self._first = head.first
-        self._job = job
-        self._left = head.stop - head.start
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        chunk: Head | bytes | None
-        if self._first:
-            chunk, self._first = self._first, b""
-        else:
-            chunk = await self._job.next()
-        if not isinstance(chunk, bytes):
-            raise StopAsyncIteration
-        self._left -= len(chunk)
-        return chunk
 
 
 class FileRemote:
@@ -138,15 +101,7 @@ class FileRemote:
             if len(head.first) == head.stop - head.start:
                 job.holds_nothing()
             name = path.rpartition("/")[2]
-            yield FilePart(head, reading.entry(name, head.status, exact=self._exact), job)
+            yield FilePart(head, reading.file_entry(name, head.status, exact=self._exact), job)
 
     def _where(self, path: str) -> str:
         return f"{self._root.path}/{path}" if path else self._root.path
-
-
-async def first(job: Job[Head | bytes], path: str) -> Head:
-    """The head of a file that is read."""
-    head = await job.next()
-    if not isinstance(head, Head):
-        raise NotFound(path)  # never: a reader's first piece is its head, or an error
-    return head

@@ -28,8 +28,8 @@ from mirror.http.files import Dialect, Files
 from mirror.http.parts import HttpPart
 from mirror.remotes.base import Part
 from mirror.remotes.file.jobs import Job, Threads
-from mirror.remotes.file.reading import entry, look_at, open_path, pieces
-from mirror.remotes.file.remote import FilePart, first
+from mirror.remotes.file.part import FilePart, first
+from mirror.remotes.file.reading import file_entry, look_at, open_path, pieces
 from mirror.remotes.manifest.rows import Row
 
 T = TypeVar("T")
@@ -123,7 +123,9 @@ class RowFiles:
             with Job(work, self._threads, path) as job:
                 head = await first(job, path)
                 self._check_size(row, head.status.st_size)
-                yield FilePart(head, _joined(row, entry(row.name, head.status, exact=True)), job, row.digest)
+                yield FilePart(
+                    head, _joined(row, file_entry(row.name, head.status, exact=True)), job, row.digest
+                )
             return
         async with self._http_part(row, start, stop, validator) as part:
             yield part

@@ -15,9 +15,14 @@ from pathlib import Path
 from tests.channel.test_sanitizers import BUILDS, compiler
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"cache/_files": "", "mirror/http/_wire": "mirror/http/transfer"}
+MODULES = {"cache/_files": "", "mirror/http/_wire": "mirror/http/transfer", "mirror/remotes/file/_readers": ""}
 """Each with the folder of its other sources."""
-TESTS = ("tests/cache/test_files.py", "tests/remotes/test_wire.py", "tests/remotes/test_wire_tls.py")
+TESTS = (
+    "tests/cache/test_files.py",
+    "tests/remotes/test_file_small.py",
+    "tests/remotes/test_wire.py",
+    "tests/remotes/test_wire_tls.py",
+)
 
 
 def test_their_own_tests_find_no_wrong_access(tmp_path: Path) -> None:
@@ -44,9 +49,15 @@ def test_their_own_tests_find_no_wrong_access(tmp_path: Path) -> None:
         "PYTHONMALLOC": "malloc",
         "PYTHONPATH": str(tmp_path),
     }
-    where = "import cache._files as f, mirror.http._wire as w; print(f.__file__, w.__file__)"
+    where = "import sys, importlib as i; print(*(i.import_module(name).__file__ for name in sys.argv[1:]))"
+    names = [module.replace("/", ".") for module in MODULES]
     loaded = subprocess.run(
-        [sys.executable, "-c", where], env=env, cwd=tmp_path, check=True, capture_output=True, text=True
+        [sys.executable, "-c", where, *names],
+        env=env,
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     assert loaded.count(str(tmp_path)) == len(MODULES)
     tests = [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tests.cache.support import read_all
 from tests.fetch.test_priorities import asked, file, until, waiting
 from tests.support.certificates import certificate
 from tests.support.data import KiB, noise
+from tests.support.filesystems import held_up
 from tests.support.hostile import Behaviour, Hostile, good, hostile, page, stalls, status
 from tests.support.servers import nginx
 
@@ -87,6 +88,53 @@ async def test_nearly_none_needs_a_task(tmp_path: Path, monkeypatch: pytest.Monk
         ]
     # Those that made the connections.
     assert 0 < len(tasks) < len(BODIES) / 4
+
+
+@asynccontextmanager
+async def showing(folder: Path, names: Iterable[str], *, deadline: float = 20.0) -> AsyncIterator[Engine]:
+    """An engine of a folder with so many files in it."""
+    (folder / "root").mkdir()
+    for name in names:
+        (folder / "root" / name).write_bytes(BODIES[name])
+    async with open_engine(f"file://{folder}/root/", folder / "cache", ttl=60.0, deadline=deadline) as engine:
+        await engine.namespace.check_source()
+        yield engine
+
+
+async def test_nearly_none_of_a_folder_needs_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bytes are right, and none is read twice."""
+    tasks = alone(monkeypatch)
+    async with showing(tmp_path, BODIES) as engine:
+        nodes = [await file(engine, name) for name in BODIES]
+        before = engine.remote.requests
+        for fill, body in zip(begin(engine.fetcher, nodes), BODIES.values(), strict=True):
+            assert await came(engine, fill) == body
+        assert engine.fetcher.bytes_fetched == sum(map(len, BODIES.values()))
+        assert engine.remote.requests - before == len(BODIES)
+    # Those that came before there was room for them.
+    assert len(tasks) < len(BODIES) / 4
+
+
+async def test_a_file_of_a_folder_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
+    """It is waited for until the deadline; at the end of it all, what is under way is left as it is."""
+    names = list(BODIES)[:40]
+    with ExitStack() as stack:
+        async with showing(tmp_path, names, deadline=0.5) as engine:
+            nodes = [await file(engine, name) for name in names]
+            for name in ("007", "039"):
+                stack.enter_context(held_up(tmp_path / "root" / name))
+            fills = begin(engine.fetcher, nodes[:39], Lane())
+            with trio.fail_after(20.0):
+                for name, fill in zip(names, fills, strict=False):
+                    if name == "007":
+                        with pytest.raises(MirrorError):
+                            await fill.whole(Priority.WARM)
+                    else:
+                        assert await came(engine, fill) == BODIES[name]
+                before = engine.remote.requests
+                last = engine.fetcher.start(nodes[39], Priority.WARM)
+                await until(lambda: engine.remote.requests > before)
+    assert last.error is not None
 
 
 async def test_of_a_lane_one_is_asked_for_at_a_time_and_whoever_waits_does_not(tmp_path: Path) -> None:

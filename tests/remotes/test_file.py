@@ -33,7 +33,7 @@ from mirror.remotes.file.jobs import Job, Threads
 from mirror.remotes.file.root import translated
 from tests.remotes.contract import RemoteContract, read
 from tests.remotes.tree import build
-from tests.support.filesystems import mounted_dead, mounted_tmpfs
+from tests.support.filesystems import mounted_dead, mounted_tmpfs, unprivileged
 from tests.support.waiting import eventually
 
 
@@ -289,19 +289,6 @@ async def test_what_may_not_be_read_is_refused_not_absent(tree: Path) -> None:
         for ask in (remote.stat("sub/b.bin"), remote.list("sub"), content(remote, "a.bin")):
             with pytest.raises(AccessDenied, match="readable for the user"):
                 await ask
-
-
-class unprivileged:  # noqa: N801 - reads as a statement
-    """Threads started inside have no capability to pass over permissions."""
-
-    def __enter__(self) -> None:
-        self._effective = os.geteuid()
-        if self._effective == 0:
-            os.seteuid(65534)
-
-    def __exit__(self, *_: object) -> None:
-        if self._effective == 0:
-            os.seteuid(0)
 
 
 async def test_a_root_that_is_not_there_is_an_outage(tree: Path) -> None:

@@ -1,8 +1,10 @@
-"""File systems that are mounted for a test and gone after it. As root."""
+"""File systems that are mounted for a test and gone after it, as root; what keeps one waiting, and out."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,3 +42,31 @@ def mounted_dead(place: Path) -> Iterator[None]:
     finally:
         if fd >= 0:
             os.close(fd)
+
+
+@contextmanager
+def held_up(file: Path) -> Iterator[None]:
+    """Have whoever opens a file wait until this context ends, as a server does that is slow to answer.
+
+    By a lease, which the kernel takes away after 45 s.
+    """
+    fd = os.open(file, os.O_RDWR)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # that somebody waits is no news, and does not end us
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield
+    finally:
+        os.close(fd)
+
+
+class unprivileged:  # noqa: N801 - reads as a statement
+    """Threads started inside have no capability to pass over permissions."""
+
+    def __enter__(self) -> None:
+        self._effective = os.geteuid()
+        if self._effective == 0:
+            os.seteuid(65534)
+
+    def __exit__(self, *_: object) -> None:
+        if self._effective == 0:
+            os.seteuid(0)

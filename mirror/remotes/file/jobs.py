@@ -36,7 +36,11 @@ class Threads:
         """
         with trio.move_on_after(self.deadline):
             return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
-        raise Stalled(f"{where}: not a byte within {self.deadline:g} s")
+        raise self.stalled(where)
+
+    def stalled(self, where: object) -> Stalled:
+        """What it is when nothing came of a place within the deadline."""
+        return Stalled(f"{where}: not a byte within {self.deadline:g} s")
 
 
 class Job(Generic[T]):

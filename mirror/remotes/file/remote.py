@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from mirror.remotes.base import Entry, Listing, NotModified
+from mirror.remotes.base import Asked, Entry, Listing, NotModified
 from mirror.remotes.file import reading
 from mirror.remotes.file.jobs import Job, Threads
 from mirror.remotes.file.part import FilePart, first
 from mirror.remotes.file.root import Root
+from mirror.remotes.file.small import AskedFile, SmallReaders
 from mirror.remotes.listings.rows import LeftOut
 from mirror.remotes.names import to_url
 
@@ -38,13 +39,14 @@ class FileRemote:
             url: the source in canonical form.
             path: the folder.
             deadline: seconds without a byte after which the file system counts as stalled.
-            threads: most questions at once; further ones wait for their turn.
+            threads: most questions at once, and as many small files; further ones wait for their turn.
             cache: the folder of the cache for it, which must not be a part of the source.
             exact: versions differ in inode number and ctime too.
         """
         self._root = Root(url, path, cache)
         self._exact = exact
         self._threads = Threads(threads, deadline)
+        self._small = SmallReaders(threads)
         self._told: set[str] = set()
         self.requests = 0
         """Questions asked so far, whatever became of them."""
@@ -55,7 +57,8 @@ class FileRemote:
         return self._root.url
 
     async def aclose(self) -> None:
-        """There is nothing to close."""
+        """End the threads that read small files. Those that are held up are left alone."""
+        self._small.close()
 
     def address(self, path: str) -> str:
         """See `mirror.remotes.base.Addressed.address`."""
@@ -102,6 +105,24 @@ class FileRemote:
                 job.holds_nothing()
             name = path.rpartition("/")[2]
             yield FilePart(head, reading.file_entry(name, head.status, exact=self._exact), job)
+
+    async def begin(self, path: str, validator: str | None, told: Callable[[Asked], None]) -> Asked | None:
+        """Read a small file with nobody waiting for it. See `mirror.remotes.base.Bulk.begin`."""
+        seen = self._root.seen
+        if seen is None:
+            return None  # whoever opens a file judges the root first
+        asked = AskedFile(
+            partial(self.open_part, path, validator=validator),
+            partial(self._threads.stalled, self._where(path)),
+            path.rpartition("/")[2],
+            validator,
+            told,
+            exact=self._exact,
+        )
+        if not self._small.begin(asked, self._root.path, seen, path):
+            return None
+        self.requests += 1
+        return asked
 
     def _where(self, path: str) -> str:
         return f"{self._root.path}/{path}" if path else self._root.path

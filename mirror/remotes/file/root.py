@@ -64,6 +64,11 @@ class Root:
         self._cache = cache
         self._seen: tuple[int, int] | None = None
 
+    @property
+    def seen(self) -> tuple[int, int] | None:
+        """Device and inode of the folder that was found to be it, and may be a source; None: not yet."""
+        return self._seen
+
     def open(self) -> int:
         """Open it (``O_PATH``).
 

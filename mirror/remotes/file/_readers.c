@@ -63,15 +63,17 @@ static int64_t now_ns(void)
 
 static void *serve(void *argument);
 
-/* Have one more thread look, unless all that there may be are at work. */
-static void call(Pool *pool)
+/* Have one more thread look, unless all that there may be are at work. True: one is to be woken, without the
+ * lock, for which it would only wait again. */
+static bool call(Pool *pool)
 {
     if (pool->coming)
-        return;
+        return false;
     if (pool->idle > 0) {
         pool->coming = true;
-        pthread_cond_signal(&pool->wake);
-    } else if (pool->threads < pool->limit) {
+        return true;
+    }
+    if (pool->threads < pool->limit) {
         pthread_t thread;
         pthread_attr_t attributes;
         pthread_attr_init(&attributes);
@@ -83,6 +85,7 @@ static void call(Pool *pool)
         }
         pthread_attr_destroy(&attributes);
     }
+    return false;
 }
 
 /* Whether a thread that is at work will soon be here for the next file. */
@@ -169,8 +172,9 @@ static void rest(Pool *pool)
     pool->coming = false;
 }
 
-/* The next file, taken; NULL: there is none, or (`unless_soon`) another thread will soon be here for it. */
-static File *take(Pool *pool, bool unless_soon)
+/* The next file, taken; NULL: there is none, or (`unless_soon`) another thread will soon be here for it. `wake`:
+ * another thread is to be woken. */
+static File *take(Pool *pool, bool unless_soon, bool *wake)
 {
     File *file = pool->waiting;
     int64_t now = now_ns();
@@ -179,8 +183,7 @@ static File *take(Pool *pool, bool unless_soon)
     pool->waiting = file->next;
     file->since = now;
     file->holders++;
-    if (pool->waiting != NULL && !pool->watched)
-        call(pool);
+    *wake = pool->waiting != NULL && !pool->watched && call(pool);
     return file;
 }
 
@@ -192,13 +195,16 @@ static void *serve(void *argument)
     pool->coming = false;
     bool comes_from_work = false;
     while (!pool->closing) {
-        File *file = take(pool, !comes_from_work);
+        bool wake;
+        File *file = take(pool, !comes_from_work, &wake);
         comes_from_work = file != NULL;
         if (file == NULL) {
             rest(pool);
             continue;
         }
         pthread_mutex_unlock(&pool->lock);
+        if (wake)
+            pthread_cond_signal(&pool->wake);
         Got got;
         read_whole(&file->wanted, &got);
         pthread_mutex_lock(&pool->lock);
@@ -460,11 +466,12 @@ static PyObject *readers_begin(Readers *readers, PyObject *args)
     bool alone = pool->waiting == NULL;
     append(pool, file);
     /* Whoever watches would come to it; where no thread is about to, it is called at once. */
-    if (!pool->closing && (!pool->watched || (alone && !soon(pool, file->since))))
-        call(pool);
+    bool wake = !pool->closing && (!pool->watched || (alone && !soon(pool, file->since))) && call(pool);
     if (pool->closing || pool->threads == 0)
         give_up(pool, file, EAGAIN);
     pthread_mutex_unlock(&pool->lock);
+    if (wake)
+        pthread_cond_signal(&pool->wake);
     return (PyObject *)whole;
 }
 

@@ -126,6 +126,15 @@ def test_refused_in_one_line(source: str, says: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+async def test_a_folder_is_listed_in_the_order_of_its_names(tree: Path) -> None:
+    """Which is that of most readers: what comes next is read ahead of them."""
+    for number in range(100, 0, -1):
+        (tree / "sub" / f"{number:03d}").write_bytes(b"")
+    found = list(await names(remote_of(tree), "sub"))
+    assert len(found) == 101
+    assert found == sorted(found)
+
+
 # -- versions ------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from cache import Entry, Kind
@@ -29,6 +30,8 @@ CHUNK = 1024 * 1024
 """Bytes read at a time."""
 PAGE = 1000
 """Names listed at a time."""
+SORTED = 100_000
+"""Names up to which a folder is listed in their order; to sort more would hold the interpreter up."""
 LISTINGS = 3
 """How often a folder is listed that changes meanwhile, before the last listing is taken as it is."""
 
@@ -124,6 +127,10 @@ def entries(root: Root, path: str, left_out: LeftOut, *, exact: bool) -> Iterato
             raise root.empty()
     for name, why in found.left_out:
         left_out(name, why)
+    if len(found.entries) <= SORTED:
+        # A file system's own order is mostly that of hashes. Who reads a folder goes by name, or in the order
+        # in which we show it; reading ahead follows the latter, so both should be the same.
+        found.entries.sort(key=attrgetter("name"))
     yield found.entries
 
 

@@ -5,6 +5,8 @@ walk     the way from the source's root to a name, never out of the source
 root     whether the source is there, and may be one
 reading  what a thread does: list a folder, read a file, watching that neither changes meanwhile
 jobs     threads that may be left alone with a dead file system
+small    many small files at once; the calls are made by _readers (in C), whole.h is one file's
+part     what an open file brings
 remote   the protocol of `mirror.remotes.base`
 """
 

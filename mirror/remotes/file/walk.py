@@ -3,7 +3,8 @@
 A path is never handed to the kernel as a whole. Each step opens one name, relative to the folder before,
 without following it; a symbolic link is read and gone along in the same way. So a link leads nowhere but
 below the root, whoever changes the tree meanwhile: ``..`` goes back to the folder that was come from,
-and there is none before the root. ``openat2`` would do the same where nothing forbids it (containers do).
+and there is none before the root. ``openat2`` would do the same where nothing forbids it (containers do), but
+that it follows no link only once; where there are none on the way, it does for small files (``whole.h``).
 
 Links to files are followed. A link to a folder is followed once in a path: two folders that link to each
 other would else be a tree without an end. It may not lead to a folder that it is in, for the same reason.

@@ -20,7 +20,6 @@ from mirror.remotes.base import Asked, Part
 from mirror.remotes.file import _readers
 from mirror.remotes.file.part import FilePart
 from mirror.remotes.file.reading import CHUNK, Head, Told, file_entry
-from mirror.remotes.file.reading import validator as version
 
 SMALL = CHUNK
 """Most bytes of a file that is read so; of a larger one a mebibyte at a time can be used as it comes."""
@@ -159,9 +158,9 @@ class AskedFile:
         if whole.error:
             return None
         status = Told(*whole.status)
-        if self._validator not in (None, version(status, exact=self._exact)):
-            return None
         entry = file_entry(self._name, status, exact=self._exact)
+        if self._validator not in (None, entry.validator):
+            return None
         return FilePart(Head(status, 0, status.st_size, data), entry, None)
 
 

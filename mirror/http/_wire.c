@@ -57,9 +57,20 @@ static void clear_fd(int fd)
 
 /* -- the thread ------------------------------------------------------------------------------- */
 
+/* Each time that the socket says something costs both ends more than some ten KiB do: it need not say it of every
+ * piece of what is waited for anyhow. */
+static void tell_worth(Job *job, int bytes)
+{
+    if (bytes == (job->worth ? job->worth : 1))
+        return;
+    if (setsockopt(job->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) == 0)
+        job->worth = bytes;
+}
+
 /* Have the thread hear of it when a job can go on. Once: then nobody but the thread may touch the job. */
 static bool arm(Io *io, Job *job)
 {
+    tell_worth(job, job_worth(job));
     struct epoll_event event = {.events = job_awaits(job) | EPOLLONESHOT, .data.ptr = job};
     /* A connection that is used again is known already, unless its socket is another one. */
     if (epoll_ctl(io->epoll, EPOLL_CTL_MOD, job->fd, &event) < 0
@@ -82,6 +93,7 @@ static void begin(Io *io, Job *job)
 /* With the lock: move a job to those that are done; true: somebody has to be told. */
 static bool end(Io *io, Job *job)
 {
+    tell_worth(job, 1);
     if (job->next != NULL)
         job->next->previous = job->previous;
     if (job->previous != NULL)

@@ -15,6 +15,7 @@ import trio.testing
 
 from mirror.http._wire import Io, silent
 from mirror.http.wire import wire
+from tests.support.sockets import sockets
 from tests.support.waiting import eventually
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
@@ -22,11 +23,8 @@ REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Our end, which does not block, and the server's, which does."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
+    with sockets() as both:
+        yield both
 
 
 async def ask(
@@ -199,24 +197,58 @@ async def test_the_rest_of_them_is_not_waited_for_long(pair: tuple[socket.socket
 
 async def test_what_came_before_a_break_is_handed_on() -> None:
     """Also when more was waited for: the break is for whoever asks for the rest."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
-        theirs, _ = listener.accept()
-        with ours:
-            ours.setblocking(False)
-            sock = trio.socket.from_stdlib_socket(ours)
-            async with trio.open_nursery() as nursery:
-                got: list[bytes] = []
+    with sockets(tcp=True) as (ours, theirs):
+        sock = trio.socket.from_stdlib_socket(ours)
+        async with trio.open_nursery() as nursery:
+            got: list[bytes] = []
 
-                async def receive() -> None:
-                    got.append(bytes(memoryview(await wire().run(sock, None, 1000, least=1000))))
+            async def receive() -> None:
+                got.append(bytes(memoryview(await wire().run(sock, None, 1000, least=1000))))
 
-                nursery.start_soon(receive)
-                await trio.testing.wait_all_tasks_blocked()
-                theirs.sendall(b"some")
-                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                theirs.close()
-            assert got == [b"some"]
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+            theirs.sendall(b"some")
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+        assert got == [b"some"]
+
+
+async def test_a_socket_gathers_what_is_waited_for() -> None:
+    """It tells of every byte again once the wait is over, and of what came meanwhile nothing is lost."""
+    body = bytes(range(256)) * 2000
+    with sockets(tcp=True) as (ours, theirs):
+        sock = trio.socket.from_stdlib_socket(ours)
+        for _ in range(100):
+            over, heard = threading.Event(), trio.Event()
+            job = wire().begin(
+                sock, REQUEST, 1 << 20, lambda _, told=(over, heard): [each.set() for each in told]
+            )
+            theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:1000])
+            gathered = await trio.to_thread.run_sync(_gathers, ours, over)
+            theirs.sendall(body[1000:1010])
+            with trio.fail_after(5.0):
+                await heard.wait()
+            came = bytes(memoryview(job))[job.head :]
+            assert _least(ours) == 1
+            while len(came) < 1010:
+                came += await ask(ours, request=None)
+            assert came == body[:1010]
+            if gathered:
+                return
+    pytest.fail("it never did")
+
+
+def _least(sock: socket.socket) -> int:
+    """Bytes that it tells of."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+
+
+def _gathers(sock: socket.socket, over: threading.Event) -> bool:
+    """Whether it is seen to tell of many bytes only, before that is over."""
+    while not over.is_set():
+        if _least(sock) > 1000:
+            return True
+    return False
 
 
 def test_each_run_has_a_thread_of_its_own_that_ends_with_it(

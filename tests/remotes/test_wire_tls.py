@@ -10,8 +10,8 @@ import ssl
 import struct
 import termios
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from mirror.http._wire import Context, Io, Tls
 from mirror.http.wire import HandshakeError, UntrustedError, wire
 from tests.support.certificates import certificate
 from tests.support.sealing import Files, Sealing
+from tests.support.sockets import sockets
 from tests.support.waiting import eventually
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
@@ -35,20 +36,6 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return certificate(tmp_path_factory.mktemp("certificate"), "DNS:localhost")
-
-
-@contextmanager
-def sockets(*, tcp: bool = False) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Our end, which does not block, and the server's, which does."""
-    if tcp:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            ours = socket.create_connection(listener.getsockname())
-            theirs, _ = listener.accept()
-    else:
-        ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 class Ours:

@@ -198,6 +198,22 @@ bool job_step(Job *job, char *scratch)
     return finished;
 }
 
+/* Most bytes that a socket is to gather: so many are still in the processor's cache. */
+enum { WORTH = 128 * 1024 };
+
+int job_worth(const Job *job)
+{
+    size_t wanted = job->request != NULL ? job->wanted : job->least;
+    if (job->until == 0 || sending(job) || wanted <= job->size)
+        return 1; /* nobody would end the wait for more */
+    size_t left = wanted - job->size;
+    if (job->tls != NULL) {
+        size_t held = tls_most_held(job->tls->tls);
+        left = left > held ? left - held : 1;
+    }
+    return left < WORTH ? (int)left : WORTH;
+}
+
 uint32_t job_awaits(const Job *job)
 {
     if (job->at_once)

@@ -23,6 +23,7 @@ typedef struct job {
     size_t most;      /* most bytes of body; of a job that only receives, most bytes */
     size_t least;     /* of such a one, bytes that it waits for a little; 0: any will do */
     int64_t until;    /* monotonic, when the rest of its body is waited for no longer; 0: it has not begun */
+    int worth;        /* what its socket was told of job_worth; 0: nothing, any byte will do */
     bool finished;
     /* the result */
     char *data;
@@ -43,6 +44,9 @@ bool job_step(Job *job, char *scratch);
 
 /* What its socket has to be ready for before it can go on, as epoll has it. */
 uint32_t job_awaits(const Job *job);
+
+/* Bytes that its socket should have before it says so. */
+int job_worth(const Job *job);
 
 /* Monotonic. */
 int64_t now_ns(void);

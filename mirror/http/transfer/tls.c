@@ -198,6 +198,12 @@ bool tls_holds(const struct tls *tls)
     return tls->size > 0 || tls->ended || tls->failed || SSL_has_pending(tls->ssl) || SSL_get_shutdown(tls->ssl);
 }
 
+size_t tls_most_held(const struct tls *tls)
+{
+    /* OpenSSL has less than a record, unless it was refused what the socket still has. */
+    return tls->turn == 0 ? SIZE_MAX : RECORD + RECORD_FRAME;
+}
+
 /* -- sending and receiving -------------------------------------------------------------------- */
 
 /* Keep why OpenSSL gave up: the name of its error as its headers and Python have it, or what the certificate lacks. */

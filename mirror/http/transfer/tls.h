@@ -71,4 +71,7 @@ int tls_shake(struct tls *tls);
 /* Whether something may be received, or is over, that the socket says nothing of any more. */
 bool tls_holds(const struct tls *tls);
 
+/* After EAGAIN: most bytes of what is to be received that the socket need not bring any more. */
+size_t tls_most_held(const struct tls *tls);
+
 #endif

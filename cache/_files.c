@@ -355,12 +355,14 @@ static PyObject *thread_done(Thread *owner, PyObject *unused)
 
 static void thread_dealloc(Thread *owner)
 {
+    PyObject *type, *value, *trace; /* of an exception that is under way, and lets go of us */
+    PyErr_Fetch(&type, &value, &trace);
     Py_XDECREF(thread_close(owner, NULL));
     if (owner->ready >= 0) {
         Py_XDECREF(thread_done(owner, NULL));
-        PyErr_Clear();
         close(owner->ready);
     }
+    PyErr_Restore(type, value, trace);
     pthread_cond_destroy(&owner->wake);
     pthread_mutex_destroy(&owner->lock);
     Py_TYPE(owner)->tp_free((PyObject *)owner);

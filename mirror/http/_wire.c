@@ -304,9 +304,11 @@ static PyObject *io_done(Io *io, PyObject *unused)
 
 static void io_dealloc(Io *io)
 {
+    PyObject *type, *value, *trace; /* of an exception that is under way, and lets go of us */
+    PyErr_Fetch(&type, &value, &trace);
     Py_XDECREF(io_close(io, NULL));
     Py_XDECREF(take_done(io));
-    PyErr_Clear();
+    PyErr_Restore(type, value, trace);
     if (io->epoll >= 0)
         close(io->epoll);
     if (io->wake >= 0)

@@ -226,3 +226,12 @@ def test_each_run_has_a_thread_of_its_own() -> None:
         trio.run(one)
         # A thread that has been joined is listed a moment longer.
         eventually(lambda: threads() <= before, "its thread has ended")
+
+
+def test_one_that_goes_with_an_error_leaves_the_error() -> None:
+    def made() -> None:
+        thread: _files.Thread[None] = _files.Thread()
+        thread.submit("no jobs", None)  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError):
+        made()

@@ -310,3 +310,8 @@ def test_a_socket_is_silent_until_there_is_something_to_tell(
     assert not silent(ours.fileno())
     with pytest.raises(TypeError):
         silent("7")  # type: ignore[arg-type]
+
+
+def test_one_that_goes_with_an_error_leaves_the_error() -> None:
+    with pytest.raises(TypeError):
+        Io().submit("no socket", None, 1, None)  # type: ignore[arg-type]

@@ -56,8 +56,9 @@ USED_SECONDS = 10.0
 """How long notes of use are gathered."""
 LEASES = 4096
 """Most complete objects whose lease is kept until they are sealed, and never more than a quarter of the
-descriptors this process may have. Should more wait (a disk that cannot follow), the leases of further
-ones end early: another process may then fetch such an object again."""
+descriptors this process may have. At half as many they are sealed without being gathered any longer. Should
+more wait (a disk that cannot follow), the leases of further ones end early: another process may then fetch
+such an object again."""
 
 LOCK_SECONDS = 0.1
 """How often a lock is tried again that another process's sealing holds up."""
@@ -95,7 +96,9 @@ class Durability:
         self._seal_at: float | None = None
         self._used_at: float | None = None
         self._lock_at: float | None = None
-        self._gather = GATHER_SECONDS
+        self.gather = 0.0
+        """Seconds that complete objects are gathered at least, where that is more than `GATHER_SECONDS`."""
+        self._rest = 0.0  # seconds that the last sealing calls for
         self._waits_until = inf
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="cache-durability", daemon=True)
@@ -132,7 +135,10 @@ class Durability:
             self._unsealed += 1
             self._complete.append(held)
             if self._seal_at is None:
-                self._seal_at = time.monotonic() + max(GATHER_SECONDS, self._gather)
+                self._seal_at = time.monotonic() + max(GATHER_SECONDS, self.gather, self._rest)
+                self._be_awake(self._seal_at)
+            elif len(self._complete) == self._leases // 2:
+                self._seal_at = time.monotonic()
                 self._be_awake(self._seal_at)
 
     def forget(self, held: Held) -> None:
@@ -234,7 +240,7 @@ class Durability:
             self._seal(complete)
             self._checkpoint(dirty)
             if complete:
-                self._gather = min(GATHER_LONGEST, REST * (time.monotonic() - began))
+                self._rest = min(GATHER_LONGEST, REST * (time.monotonic() - began))
             if used:
                 _committed(self._writer.submit(lambda db: rows.put_used(db, used)))
             self._lock(unlocked, last=ending)

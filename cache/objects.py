@@ -432,6 +432,14 @@ class Objects:
         """Do what looks up, makes or changes names: in a thread while that waits for a sync, else at once."""
         return await trio.to_thread.run_sync(work, *args) if self.syncing else work(*args)
 
+    def gather(self, seconds: float) -> None:
+        """Seal complete objects after so many seconds together: each time everybody waits who makes files.
+
+        A power cut, or the end of this process without a word, costs those that were not. Whoever needs
+        them safe calls `sync`.
+        """
+        self._durability.gather = seconds
+
     async def sync(self) -> None:
         """Wait until all that is complete is sealed, and all that is written is safely on disk."""
         await result_of(self._durability.flush())

@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 
 TASKS = 1000
 """Requests served at once: a request that waits for the origin holds one task."""
+GATHER = 1.0
+"""Seconds that complete files are gathered before they are made safe together. Nobody waits for that, but
+whoever opens files waits while the file system syncs."""
 LATE = 3600.0
 """Seconds the kernel may keep a name at least, unless it is told otherwise (`mirror.worker.watch`)."""
 LATEST = 1e6
@@ -114,6 +117,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         ) as engine,
         background() as nursery,
     ):
+        engine.cache.objects.gather(GATHER)
         news = engine.cache.news
         if generation == 0:
             news.skip()

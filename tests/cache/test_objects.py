@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from cache import Cache, Extents, identity, names
 from cache.names import Names
 from tests.cache.support import complete, content, file, files, fill, read_all, write
+from tests.support.waiting import eventually
 
 
 def sealed_rows(home: Path) -> list[tuple[int, int]]:
@@ -337,6 +339,22 @@ async def test_more_complete_objects_than_leases_are_sealed_all_the_same(cache: 
     assert len(sealed_rows(home)) == 20
     for node in nodes:
         assert read_all(cache.objects.open_complete(node)) == content(node.id, 0, 1000)
+
+
+async def test_what_is_gathered_is_sealed_when_somebody_asks_or_it_is_many(cache: Cache, home: Path) -> None:
+    cache.objects.gather(600.0)
+    cache.objects._durability._leases = 8
+    nodes = await files(cache, *(file(str(number)) for number in range(5)))
+    complete(cache, nodes[0])
+    await cache.objects.sync()
+    assert len(sealed_rows(home)) == 1
+    for node in nodes[1:4]:
+        complete(cache, node)
+    assert len(sealed_rows(home)) == 1
+    complete(cache, nodes[4])
+    await trio.to_thread.run_sync(
+        eventually, lambda: len(sealed_rows(home)) == 5, "half of the leases are taken"
+    )
 
 
 async def test_no_remote_name_becomes_a_path(cache: Cache, home: Path) -> None:

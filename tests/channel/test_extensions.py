@@ -15,7 +15,11 @@ from pathlib import Path
 from tests.channel.test_sanitizers import BUILDS, compiler
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"cache/_files": "", "mirror/http/_wire": "mirror/http/transfer", "mirror/remotes/file/_readers": ""}
+MODULES = {
+    "cache/_files": "",
+    "mirror/http/_wire": "mirror/http/transfer",
+    "mirror/remotes/file/_readers": "",
+}
 """Each with the folder of its other sources."""
 TESTS = (
     "tests/cache/test_files.py",

@@ -47,6 +47,8 @@ REST = 3.0
 GATHER_LONGEST = 2.0
 """They are gathered so many times as long as the last sealing took, up to a limit: while one is under way,
 whoever makes or renames a file may have to wait for the disk."""
+PLENTY = 4 * 1024**3
+"""Bytes that may yet be written, beside which it does not matter what is gathered for longer."""
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 """A checkpoint is due so long after the first, or so much after the last write that none covers."""
@@ -97,7 +99,9 @@ class Durability:
         self._used_at: float | None = None
         self._lock_at: float | None = None
         self.gather = 0.0
-        """Seconds that complete objects are gathered at least, where that is more than `GATHER_SECONDS`."""
+        """Seconds that complete objects are gathered at least, where that is more than `GATHER_SECONDS`, and
+        while there is plenty of room: nobody else can evict what is not sealed."""
+        self._plenty = False
         self._rest = 0.0  # seconds that the last sealing calls for
         self._waits_until = inf
         self._ending = False
@@ -135,7 +139,8 @@ class Durability:
             self._unsealed += 1
             self._complete.append(held)
             if self._seal_at is None:
-                self._seal_at = time.monotonic() + max(GATHER_SECONDS, self.gather, self._rest)
+                gather = self.gather if self._plenty else GATHER_SECONDS
+                self._seal_at = time.monotonic() + max(GATHER_SECONDS, gather, self._rest)
                 self._be_awake(self._seal_at)
             elif len(self._complete) == self._leases // 2:
                 self._seal_at = time.monotonic()
@@ -350,7 +355,9 @@ class Durability:
 
     def _payer(self) -> Payer:
         with suppress(CacheError):  # what it was before is as good
-            self._capacity = self._space.room().capacity
+            room = self._space.room()
+            self._capacity = room.capacity
+            self._plenty = room.left >= PLENTY
         return Payer((self._space.claim_name,), self._capacity)
 
     def _reopened(self, held: Held) -> bool:

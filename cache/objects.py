@@ -436,7 +436,8 @@ class Objects:
         """Seal complete objects after so many seconds together: each time everybody waits who makes files.
 
         A power cut, or the end of this process without a word, costs those that were not. Whoever needs
-        them safe calls `sync`.
+        them safe calls `sync`. Where room is short they are sealed as soon as ever: others cannot evict them
+        before.
         """
         self._durability.gather = seconds
 

@@ -341,7 +341,10 @@ async def test_more_complete_objects_than_leases_are_sealed_all_the_same(cache: 
         assert read_all(cache.objects.open_complete(node)) == content(node.id, 0, 1000)
 
 
-async def test_what_is_gathered_is_sealed_when_somebody_asks_or_it_is_many(cache: Cache, home: Path) -> None:
+async def test_what_is_gathered_is_sealed_when_somebody_asks_or_it_is_many(
+    cache: Cache, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache.durability.PLENTY", 0)
     cache.objects.gather(600.0)
     cache.objects._durability._leases = 8
     nodes = await files(cache, *(file(str(number)) for number in range(5)))
@@ -355,6 +358,19 @@ async def test_what_is_gathered_is_sealed_when_somebody_asks_or_it_is_many(cache
     await trio.to_thread.run_sync(
         eventually, lambda: len(sealed_rows(home)) == 5, "half of the leases are taken"
     )
+
+
+async def test_nothing_is_gathered_for_long_where_room_is_short(
+    cache: Cache, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others cannot evict what is not sealed."""
+    monkeypatch.setattr("cache.durability.PLENTY", 1 << 62)
+    cache.objects.gather(600.0)
+    first, second = await files(cache, file("first"), file("second"))
+    complete(cache, first)
+    await cache.objects.sync()
+    complete(cache, second)
+    await trio.to_thread.run_sync(eventually, lambda: len(sealed_rows(home)) == 2, "it is sealed by itself")
 
 
 async def test_no_remote_name_becomes_a_path(cache: Cache, home: Path) -> None:

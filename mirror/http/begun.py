@@ -3,7 +3,6 @@
 Most answers for small files are alike: all of one is there in one piece, and a few looks tell that it is
 what was asked for. For such a one no task is needed. Whoever has begun many is told of each as it comes,
 takes what is plain as it is, and goes on with all else as if it had just been asked for.
-
 """
 
 from __future__ import annotations

@@ -123,7 +123,8 @@ async def connect(
                 public = _leads_to_public(sock, origin, only=public_only)
                 tls = None
                 if origin.scheme == "https":
-                    tls = Tls(trust().wire, origin.host)
+                    # The first time hundreds of certificates are read, which takes a twentieth of a second.
+                    tls = Tls((await trio.to_thread.run_sync(trust)).wire, origin.host)
                     await wire().shake(sock, tls)
             except BaseException:
                 sock.close()

@@ -19,7 +19,9 @@ static PyObject *context_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     if (self == NULL)
         return NULL;
     char reason[TLS_REASON];
+    Py_BEGIN_ALLOW_THREADS
     self->context = tls_context(&files, flags, reason);
+    Py_END_ALLOW_THREADS
     if (self->context == NULL) {
         PyObject *error = PyObject_CallFunction(PyExc_OSError, "is", EINVAL, reason);
         if (error != NULL)

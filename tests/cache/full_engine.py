@@ -19,7 +19,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,9 @@ from typing import Any
 
 import trio
 
-from cache import Cache, State, durability, eviction
+from cache import Cache, Node, State, durability, eviction
 from cache.limits import Amount, Limits
+from cache.removal import Removed
 from cache.writer import Writer
 from mirror import namespace as namespace_module
 from mirror.config import OpenMode
@@ -279,6 +280,7 @@ async def one_point(disk: Disk, chance: random.Random, *, limited: bool) -> tupl
     # Nothing but what is cached can be read now, and all of that.
     readers.remote.fault = OriginFailed("away")
     async with readers.opened(home) as (cache, fs):
+        evicted = evictions(cache)
         await trio.to_thread.run_sync(disk.fill)
         for name in readers.sizes:
             known = cache.tree.child(fs.root.id, name)
@@ -286,9 +288,8 @@ async def one_point(disk: Disk, chance: random.Random, *, limited: bool) -> tupl
             whole = fd is not None
             if fd is not None:
                 os.close(fd)
-            evicted = cache.objects.eviction.evicted
             error = await readers.tried(fs, name)
-            gone = cache.objects.eviction.evicted > evicted  # for a neighbour
+            gone = known is not None and known.id in evicted  # for a neighbour
             assert error is None or not whole or gone, f"{name} is cached, and gave {error!r}"
         readers.remote.fault = None
         await readers.all_at_once(fs)
@@ -298,6 +299,26 @@ async def one_point(disk: Disk, chance: random.Random, *, limited: bool) -> tupl
     async with readers.opened(home) as (cache, fs):
         await check(readers, cache, fs, home)
     return readers.reads, readers.failed
+
+
+def evictions(cache: Cache) -> set[int]:
+    """The nodes whose objects are evicted from now on: those that went, and those that are being tried.
+
+    What the cache counts itself comes later, and not at all where the disk has no room to note it.
+    """
+    found: set[int] = set()
+    removal = cache.objects.removal
+    real = removal.remove
+
+    def remove(nodes: Sequence[Node], *, in_use: bool = False, ghosts: bool = False) -> list[Removed]:
+        asked = {node.id for node in nodes} if ghosts else set()
+        found.update(asked)
+        removed = real(nodes, in_use=in_use, ghosts=ghosts)
+        found.difference_update(asked - {each.node for each in removed})
+        return removed
+
+    removal.remove = remove  # type: ignore[method-assign]
+    return found
 
 
 async def check(readers: Readers, cache: Cache, fs: FileSystem, home: Path) -> None:

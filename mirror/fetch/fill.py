@@ -198,24 +198,38 @@ class Fill(Awaited):
         filler.discard()
 
     async def _take_lease(self) -> bool:
-        """True once the object is ours to fill; False when another process completed it."""
+        """True once the object is ours to fill; False when it is complete."""
         pause = FIRST_FOLLOW_INTERVAL
         while True:
-            filler = await storing.begin(self._objects, self.node)
+            try:
+                filler = await self._objects.begin(self.node)
+            except CacheFull:
+                # Not even an empty file: others fill the disk as well. Nothing is to be written of what is
+                # here already, though the index has no room to say so. Else one object's room is enough.
+                if await self._is_here():
+                    return False
+                if not await self._objects.free(1):
+                    raise
+                filler = await self._objects.begin(self.node)
             if filler is not None:
                 self.holds(filler)
                 return True
             state = await self._objects.patiently(self._objects.state, self.node)
-            if state.complete:
-                fd = await self._objects.patiently(self._objects.open_complete, self.node)
-                if fd is not None:
-                    self.found = True
-                    await self._finish(fd)
-                    return False
+            if state.complete and await self._is_here():
+                return False
             self._present = state.extents
             self._enter(FillState.FOLLOWING)
             await trio.sleep(pause)
             pause = min(2 * pause, FOLLOW_INTERVAL)
+
+    async def _is_here(self) -> bool:
+        """End with the object, if it is complete."""
+        fd = await self._objects.patiently(self._objects.open_complete, self.node)
+        if fd is None:
+            return False
+        self.found = True
+        await self._finish(fd)
+        return True
 
     # -- for `SmallFiles` --------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Where an object is begun and written, also on a full disk."""
+"""Where an object is written, also on a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import trio
 
-from cache import CacheFull, Filler, Node, Objects
+from cache import CacheFull, Filler, Objects
 from mirror.fetch.part import Chunk
 
 T = TypeVar("T")
@@ -19,22 +19,6 @@ ROOM = 16 * 1024 * 1024
 """Bytes to evict at least when the disk is full although there should have been room."""
 FULL_TRIES = 4
 """How often a write is tried on such a disk."""
-
-
-async def begin(objects: Objects, node: Node) -> Filler | None:
-    """Take the lease of a node's object; None: somebody else has it, or it is complete.
-
-    Raises:
-        CacheFull: there is no room for a file, and nothing may go.
-        CacheBroken: the disk or the index failed.
-    """
-    try:
-        return await objects.begin(node)
-    except CacheFull:
-        # Not even an empty file: others fill the disk as well. One object's room is enough for that.
-        if not await objects.free(1):
-            raise
-        return await objects.begin(node)
 
 
 async def write(objects: Objects, filler: Filler, at: int, chunks: list[Chunk], size: int) -> None:

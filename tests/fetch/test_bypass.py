@@ -15,7 +15,7 @@ import trio.testing
 from cache import CacheFull, Node, Objects
 from mirror.config import OpenMode
 from mirror.errors import OriginFailed, VersionChanged
-from mirror.fetch import bypass, stream
+from mirror.fetch import Priority, bypass, stream
 from mirror.retry import Schedule
 from tests.support import worlds
 from tests.support.data import KiB, MiB, noise
@@ -401,3 +401,24 @@ def test_the_constants_fit_each_other() -> None:
     sizes: Iterable[int] = (stream.BEHIND, stream.READ, stream.AHEAD)
     assert sum(sizes) <= stream.WINDOW
     assert 32 * MiB >= bypass.MEMORY
+
+
+async def test_what_is_here_is_read_although_there_is_no_room_to_begin_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fill may be under way of a file that is complete: the index had no room to say that either."""
+    remote = FakeRemote({"a": Source(DATA[:MiB])})
+    async with opened(tmp_path / "cache", remote) as w:
+        node = await w.node("a")
+        await w.fetcher.whole(node)
+        await w.cache.objects.sync()
+        remote.fault = OriginFailed("away")
+
+        async def refuse(_objects: Objects, _node: Node) -> None:
+            raise CacheFull("no room")
+
+        monkeypatch.setattr(Objects, "begin", refuse)
+        fill = w.fetcher.start(node, Priority.AHEAD)
+        assert await w.content(await open_file(w)) == DATA[:MiB]
+        await fill.whole(Priority.AHEAD)
+        assert fill.found

@@ -33,6 +33,8 @@ PUT_OFF = 1024
 FIRST_LOOK = 0.005
 LONGEST_LOOK = 0.1
 """Seconds between the first two looks at what others have, from where on they double, and at most."""
+LOOKS = 0.05
+"""Of the time is spent on such looks at most: where they take a moment, what others end is seen at once."""
 
 GLANCE_INTERVAL = 0.5
 """Seconds between two such looks while there is something to fetch here."""
@@ -173,7 +175,8 @@ class Run:
             self._count(self._shares.settle())
 
     async def _list_and_fetch(self, ask: bool) -> None:
-        send, receive = trio.open_memory_channel[Load](self._jobs)
+        # What waits here is taken from others, who may have nothing left to do.
+        send, receive = trio.open_memory_channel[Load](0)
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._list_all, send, ask)
@@ -231,7 +234,9 @@ class Run:
         """Return once no more than so many files are put off: others have fetched the rest, or we do."""
         pause, synced = FIRST_LOOK, False
         while self._shares.put_off > most:
+            looked_at = trio.current_time()
             complete = self._shares.settle()
+            longest = min(LONGEST_LOOK, max(FIRST_LOOK, (trio.current_time() - looked_at) / LOOKS))
             self._count(complete)
             stretches = self._shares.take_again()
             if not complete and not stretches and (helped := self._shares.to_help_with()) is not None:
@@ -247,8 +252,9 @@ class Run:
                 self._shares.give_back()
                 synced = True
             else:
-                await trio.sleep(pause)
-                pause = min(2 * pause, LONGEST_LOOK)
+                with trio.move_on_after(pause):
+                    await (self._idle.wait() if self._handed_out else trio.sleep_forever())
+                pause = min(2 * pause, longest)
 
     def _known(self, path: str, size: int) -> None:
         """Count what a file takes."""

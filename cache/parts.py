@@ -4,8 +4,10 @@ An entry that is written is stamped: its ``checked_at`` is no earlier than the b
 all are written, what has no stamp is looked for, some thousands at a time, and removed. Until then the
 folder counts as listed as it did before.
 
-Of a file and a folder of one name the folder counts, which may come first, or later, or have gone since the
-last listing. So a file at whose name a folder stands is put off until what is gone is removed.
+Of several files of one name the first that was seen since the listing began counts: so an entry stands for
+the same until it is over, and may be used before. Of a file and a folder of one name the folder counts, which
+may come first, or later, or have gone since the last listing. So a file at whose name a folder stands is put
+off until what is gone is removed.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from cache import news, versions
-from cache.model import Changes, Entry, Kind, Node
+from cache.index import Reader
+from cache.model import Changes, Entry, Kind, Node, same_version
 from cache.versions import COLUMNS, node_of
 
 SWEPT = 4096
@@ -34,7 +37,11 @@ _UNSEEN = f"""
     SELECT {COLUMNS} FROM nodes WHERE parent = ? AND entry > ? AND entry <= ? AND current = 1
         AND NOT coalesce(checked_at BETWEEN ? AND ?, 0) ORDER BY entry LIMIT ?
 """  # noqa: S608
-_LISTED = "UPDATE nodes SET listed_at = ?, listing_validator = NULL WHERE id = ?"
+_LISTED = "UPDATE nodes SET listed_at = ?, listing_validator = ? WHERE id = ?"
+_OLDER = """
+    SELECT EXISTS (SELECT 1 FROM nodes WHERE parent = ? AND current = 0)
+        OR EXISTS (SELECT 1 FROM nodes WHERE parent = ? AND current = 1 AND NOT coalesce(checked_at >= ?, 0))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +89,12 @@ def put(db: sqlite3.Connection, folder: Node, place: str, entries: Sequence[Entr
         for entry in entries
         if entry.kind is Kind.FILE and (old := known.get(entry.name)) and old.kind is Kind.FOLDER
     ]
-    later = {entry.name for entry in put_off}
+    left_out = {entry.name for entry in put_off}
+    left_out |= {entry.name for entry in entries if _is_another(known.get(entry.name), entry, stamp)}
     merged = versions.merge(
         known,
         past,
-        (entry for entry in entries if entry.name not in later),
+        (entry for entry in entries if entry.name not in left_out),
         folder,
         place,
         versions.free_id(db),
@@ -95,6 +103,13 @@ def put(db: sqlite3.Connection, folder: Node, place: str, entries: Sequence[Entr
     )
     versions.write(db, merged)
     return Part(Changes(merged.added, merged.changed), put_off)
+
+
+def _is_another(known: Node | None, entry: Entry, stamp: Stamp) -> bool:
+    """Whether an entry is of another version of a file than was seen since the listing began."""
+    if known is None or known.kind is not Kind.FILE or entry.kind is not Kind.FILE:
+        return False
+    return stamp.fits(known.checked_at) and not same_version(known, entry)
 
 
 def _named(db: sqlite3.Connection, folder: int, names: Iterable[str], *, current: bool) -> Iterator[Node]:
@@ -133,9 +148,15 @@ def sweep(db: sqlite3.Connection, folder: int, after: int, limit: int, stamp: St
     return Look(upto, count < limit, count, changes)
 
 
-def listed(db: sqlite3.Connection, folder: int, at: float) -> None:
-    """Note that a folder is complete, as of a time."""
-    db.execute(_LISTED, (at, folder))
+def listed(db: sqlite3.Connection, folder: int, at: float, validator: str | None = None) -> None:
+    """Note that a folder is complete, as of a time; ``validator`` makes the next listing conditional."""
+    db.execute(_LISTED, (at, validator, folder))
+
+
+def all_seen_since(reader: Reader, folder: int, when: float) -> bool:
+    """Whether a folder has no entry, and never had one, but those seen since then (epoch seconds)."""
+    row = reader.one(_OLDER, folder, folder, when)
+    return row is not None and not row[0]
 
 
 def tell(db: sqlite3.Connection, author: int, folder: Node, changes: Changes) -> None:

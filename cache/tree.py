@@ -38,6 +38,7 @@ _ASKED_ABOUT = f"""
 _PAST_NAMES = (
     "SELECT DISTINCT name FROM nodes WHERE parent = ? AND name > ? AND current = 0 ORDER BY name LIMIT ?"
 )
+_LAST = "SELECT max(entry) FROM nodes WHERE parent = ? AND current = 1"
 _COUNT = "SELECT count(*) FROM nodes WHERE parent = ? AND current = 1"
 
 
@@ -92,6 +93,14 @@ class Tree:
         """Names in a folder at which something else stood before; in order, those after ``after``."""
         return [row[0] for row in self._reader.all(_PAST_NAMES, folder, after, limit)]
 
+    def all_seen_since(self, folder: int, when: float) -> bool:
+        """Whether a folder has no entry, and never had one, but those seen since then (epoch seconds).
+
+        Then a listing that began then neither replaces nor removes any of them, and further ones have higher
+        ``entry`` numbers: they may be used while it goes on.
+        """
+        return parts.all_seen_since(self._reader, folder, when)
+
     def listed_since(self, source: int, when: float) -> list[int]:
         """Folders of a source that were listed after ``when`` (epoch seconds), the longest ago first."""
         sql = "SELECT id FROM nodes WHERE source = ? AND listed_at > ? AND current = 1 ORDER BY listed_at"
@@ -101,6 +110,11 @@ class Tree:
         """How many names a folder has; the time it takes grows with them (10,000: 0.3 ms)."""
         row = self._reader.one(_COUNT, folder)
         return 0 if row is None else row[0]
+
+    def last_entry(self, folder: int) -> int:
+        """The highest ``entry`` of a folder; 0: it has none."""
+        row = self._reader.one(_LAST, folder)
+        return 0 if row is None else row[0] or 0
 
     def path(self, id: int) -> str:  # noqa: A002 - the word of the index
         """Path of a node below its source, ``""`` for the root.
@@ -190,9 +204,9 @@ class Tree:
 
         return await self.written(work)
 
-    async def end_parts(self, folder: int, at: float) -> None:
-        """When all of that is done: the folder counts as listed."""
-        await self.written(lambda db: parts.listed(db, folder, at))
+    async def end_parts(self, folder: int, at: float, validator: str | None = None) -> None:
+        """When all of that is done: the folder counts as listed; ``validator`` is as for `put_listing`."""
+        await self.written(lambda db: parts.listed(db, folder, at, validator))
 
     async def confirm_listing(self, folder: int, at: float) -> None:
         """Note that the origin says a folder's listing has not changed."""

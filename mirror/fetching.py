@@ -2,8 +2,8 @@
 
 The tree is listed and fetched at the same time: one task lists folder after folder and hands
 matching files to a fixed number of fetching tasks over a short channel, so memory does not grow
-with the tree. What is complete already costs one look into the index for a page of names; an interrupted run
-goes on where its parts ended.
+with the tree; a large folder is gone through while its names come. What is complete already costs one look
+into the index for a page of names; an interrupted run goes on where its parts ended.
 
 Others may fetch the same at the same time: each fetches its share (:mod:`mirror.shares`), and all of them
 together are about as fast as one with as many jobs.
@@ -115,6 +115,9 @@ class Run:
         self._most = self._jobs = jobs
         self._more_jobs = trio.Event()
         self._share = share
+        self._shared = False
+        self._received = trio.Event()
+        """A job has received something."""
         self._shares = Shares(engine.cache)
         self._handed_out = 0
         """Files that the jobs have, or that wait for one."""
@@ -175,8 +178,7 @@ class Run:
             self._count(self._shares.settle())
 
     async def _list_and_fetch(self, ask: bool) -> None:
-        # What waits here is taken from others, who may have nothing left to do.
-        send, receive = trio.open_memory_channel[Load](0)
+        send, receive = trio.open_memory_channel[Load](self._jobs)
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._list_all, send, ask)
@@ -219,9 +221,12 @@ class Run:
             except trio.WouldBlock:
                 share = None if self._shares.others else self._share
                 if share is not None:
-                    self._share = None
+                    self._share, self._shared = None, True
                     share()
                 await send.send((files, stretch))
+        # What waits for a job here is kept from others, who may have nothing left to do.
+        while (self._shared or self._shares.others) and send.statistics().current_buffer_used:
+            await self._received.wait()
 
     def _loads(self, stretch: Stretch, at_hand: int) -> Iterator[Sequence[File]]:
         """Cut a stretch so that every job has something to do, and as much of it as it can be given."""
@@ -252,9 +257,16 @@ class Run:
                 self._shares.give_back()
                 synced = True
             else:
-                with trio.move_on_after(pause):
-                    await (self._idle.wait() if self._handed_out else trio.sleep_forever())
+                await self._rest(pause)
                 pause = min(2 * pause, longest)
+
+    async def _rest(self, seconds: float) -> None:
+        """Let others do something; no longer than our own jobs do."""
+        if self._handed_out:
+            with trio.move_on_after(seconds):
+                await self._idle.wait()
+        else:
+            await trio.sleep(seconds)
 
     def _known(self, path: str, size: int) -> None:
         """Count what a file takes."""
@@ -284,6 +296,8 @@ class Run:
                     files, stretch = await receive.receive()
                 except trio.EndOfChannel:
                     return
+                self._received.set()
+                self._received = trio.Event()
                 for path, node, fill in self._begun(files):
                     stretch.ended(node, here=await self._fetch_one(path, node, fill))
                     self._handed_out -= 1
@@ -338,5 +352,11 @@ class Run:
         self._scope.cancel()
 
     def _failed(self, path: str, why: MirrorError) -> None:
+        root = self._engine.namespace.root.id
+        if path == "/" and not self._engine.namespace.children(root, limit=1):
+            # There is nothing to go on with.
+            self._gave_up = why
+            self._scope.cancel()
+            return
         self.summary.failed += 1
         self.summary.failures.append((path, str(why)))

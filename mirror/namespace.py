@@ -37,7 +37,7 @@ from mirror.errors import (
 from mirror.flight import SingleFlight
 from mirror.health import OriginHealth
 from mirror.paging import Pages, reading
-from mirror.remotes.base import NotModified, Page, Pager, Remote
+from mirror.remotes.base import Listing, NotModified, Page, Pager, Remote
 from mirror.retry import Schedule, retrying
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,12 @@ TURN_INTERVAL = 0.005
 
 FOLDERS_KEPT = 1024
 """Folders whose nodes are kept at hand."""
+
+FIRST_PART = 256
+GROWS = 4
+LARGEST_PART = 16384
+"""Entries of a new folder that go into the index first, how many times as many the next ones are, and at
+most: whoever reads them as they come can begin soon, and each part costs a transaction."""
 
 
 class Namespace:
@@ -94,6 +100,7 @@ class Namespace:
         self._folders: dict[int, Node] = {}
         self._listing: SingleFlight[int, None] = SingleFlight()
         self._asking: SingleFlight[int, Node] = SingleFlight()
+        self._growth = trio.Event()
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -147,8 +154,33 @@ class Namespace:
         node = self._folder(folder)
         if self._fresh_at(node.listed_at):
             return node
-        await self._revalidated(node.listed_at is not None, partial(self._list_once, node))
+        try:
+            await self._revalidated(node.listed_at is not None, partial(self._list_once, node))
+        finally:
+            self._grew()
         return self._folder(folder)
+
+    def readable_early(self, folder: int) -> bool:
+        """Whether the entries of a folder that has to be listed may be used while that goes on.
+
+        They are if it was never listed, and has none but those that are being seen.
+        """
+        node = self._folder(folder)
+        if node.listed_at is not None:
+            return False
+        return self._tree.all_seen_since(folder, min(self._since, self._clock()))
+
+    async def growth(self, patience: float) -> None:
+        """Wait until there may be more entries in some folder, ``patience`` seconds at most.
+
+        Those that other processes see are told of by nobody.
+        """
+        with trio.move_on_after(patience):
+            await self._growth.wait()
+
+    def _grew(self) -> None:
+        growth, self._growth = self._growth, trio.Event()
+        growth.set()
 
     async def relist(self, folder: int) -> None:
         """List a folder now, whatever the TTL; nothing that is cached stands in for an answer.
@@ -298,10 +330,12 @@ class Namespace:
             yield
             return
         number = LISTINGS + folder.id
-        until = trio.current_time() + TURN_PATIENCE
-        # It may take long, or hang: then it is listed twice.
-        while not (taken := self._turns.take(number)) and trio.current_time() < until:  # noqa: ASYNC110
+        until, last = trio.current_time() + TURN_PATIENCE, 0
+        # It may hang, or take long without showing anything of it: then it is listed twice.
+        while not (taken := self._turns.take(number)) and trio.current_time() < until:
             await trio.sleep(TURN_INTERVAL)
+            if (now := self._tree.last_entry(folder.id)) > last:
+                until, last = trio.current_time() + TURN_PATIENCE, now
         try:
             yield
         finally:
@@ -329,13 +363,23 @@ class Namespace:
             raise
         if isinstance(listing, NotModified):
             await self._tree.confirm_listing(folder.id, asked_at)
-            return
-        self._saw(
-            folder,
-            await self._tree.put_listing(
-                folder.id, listing.entries, validator=listing.validator, at=asked_at
-            ),
-        )
+        elif folder.listed_at is None and len(listing.entries) > FIRST_PART:
+            await self._put_in_parts(folder, listing, asked_at)
+        else:
+            await self._put(folder, listing.entries, listing.validator, asked_at)
+
+    async def _put(self, folder: Node, entries: Sequence[Entry], validator: str | None, at: float) -> None:
+        changes = await self._tree.put_listing(folder.id, entries, validator=validator, at=at)
+        self._saw(folder, changes)
+
+    async def _put_in_parts(self, folder: Node, listing: Listing, at: float) -> None:
+        """Put a listing into the index so that its first entries can be used before the last ones are in."""
+        put_off: list[Entry] = []
+        start, size = 0, FIRST_PART
+        while some := listing.entries[start : start + size]:
+            put_off += await self._put_part(folder, some, at)
+            start, size = start + size, min(GROWS * size, LARGEST_PART)
+        await self._end_parts(folder, put_off, listing.validator, at)
 
     async def _list_by_pages(
         self, remote: Pager, folder: Node, path: str, at: float, schedule: Schedule, whole: bool
@@ -346,14 +390,19 @@ class Namespace:
             page = await _within(schedule, pages, where)
             entries = [entry for _, entry in page.files]
             if page.cursor is None:
-                changes = await self._tree.put_listing(folder.id, entries, validator=None, at=at)
-                self._saw(folder, changes)
+                await self._put(folder, entries, None, at)
                 return
             if not whole:
                 return
             put_off = [*await self._put_part(folder, entries, at)]
             async for page in pages:
                 put_off += await self._put_part(folder, [entry for _, entry in page.files], at)
+        await self._end_parts(folder, put_off, None, at)
+
+    async def _end_parts(
+        self, folder: Node, put_off: Sequence[Entry], validator: str | None, at: float
+    ) -> None:
+        """Remove what no part had: then the folder is listed."""
         after, is_over = 0, False
         while not is_over:
             look = await self._tree.sweep_parts(folder.id, after, at)
@@ -362,11 +411,12 @@ class Namespace:
         if put_off:
             # Those at whose names there is no folder any more.
             await self._put_part(folder, put_off, at)
-        await self._tree.end_parts(folder.id, at)
+        await self._tree.end_parts(folder.id, at, validator)
 
     async def _put_part(self, folder: Node, entries: Sequence[Entry], at: float) -> Sequence[Entry]:
         part = await self._tree.put_part(folder.id, entries, at)
         self._saw(folder, part.changes)
+        self._grew()
         return part.put_off
 
     def _saw(self, folder: Node, changes: Changes) -> None:

@@ -13,6 +13,7 @@ import trio
 from cache import Cache, Kind, Node
 from cache.errors import BadPattern
 from cache.patterns import Patterns
+from mirror.background import together
 from mirror.errors import MirrorError, SetupError, UsageError
 from mirror.namespace import Namespace
 
@@ -48,6 +49,10 @@ def root_of(cache: Cache, source: str) -> Node:
     return root
 
 
+LOOK_SECONDS = 0.02
+"""Between looks at what another process sees in a folder that it lists."""
+
+
 async def walk(
     namespace: Namespace,
     patterns: Patterns,
@@ -68,25 +73,75 @@ async def walk(
     folders = [("", namespace.root.id)]
     while folders:
         path, folder = folders.pop()
+        one = _Folder(namespace, patterns, found, path, folder)
         try:
             if ask or namespace.node(folder).listed_at is None:
-                await namespace.listed(folder)
+                await one.listed()
         except MirrorError as exc:
             failed(path or "/", exc)
             continue
-        below: list[tuple[str, int]] = []
-        after = 0
-        while nodes := namespace.children(folder, after):
-            after = nodes[-1].entry
-            matching: list[File] = []
-            for node in nodes:
-                child = f"{path}/{node.name}" if path else node.name
-                if node.kind is Kind.FOLDER:
-                    if patterns.may_match_below(child):
-                        below.append((child, node.id))
-                elif patterns.matches(child):
-                    matching.append((child, node))
-            if matching:
-                await found(matching)
-            await trio.lowlevel.checkpoint()
-        folders.extend(reversed(below))
+        while await one.look():
+            pass
+        folders.extend(reversed(one.below))
+
+
+class _Folder:
+    """One folder on the way."""
+
+    def __init__(
+        self, namespace: Namespace, patterns: Patterns, found: Found, path: str, folder: int
+    ) -> None:
+        self.below: list[tuple[str, int]] = []
+        """Path and id of the folders in it that were come to and have to be walked."""
+        self._namespace = namespace
+        self._patterns = patterns
+        self._found = found
+        self._path = path
+        self._folder = folder
+        self._after = 0
+
+    async def look(self) -> bool:
+        """Go on with the next page of names; False: there is none by now."""
+        nodes = self._namespace.children(self._folder, self._after)
+        if not nodes:
+            return False
+        self._after = nodes[-1].entry
+        matching: list[File] = []
+        for node in nodes:
+            child = f"{self._path}/{node.name}" if self._path else node.name
+            if node.kind is Kind.FOLDER:
+                if self._patterns.may_match_below(child):
+                    self.below.append((child, node.id))
+            elif self._patterns.matches(child):
+                matching.append((child, node))
+        if matching:
+            await self._found(matching)
+        await trio.lowlevel.checkpoint()
+        return True
+
+    async def listed(self) -> None:
+        """Have it listed; of a large one that is new, the names are gone through as they come.
+
+        Raises:
+            MirrorError: it cannot be listed. What came before that was gone through.
+        """
+        if not self._namespace.readable_early(self._folder):
+            await self._namespace.listed(self._folder)
+            return
+        ended: list[MirrorError | None] = []
+
+        async def end() -> None:
+            try:
+                await self._namespace.listed(self._folder)
+            except MirrorError as exc:
+                ended.append(exc)
+            else:
+                ended.append(None)
+
+        async with together() as nursery:
+            nursery.start_soon(end)
+            while not ended:
+                if not await self.look():
+                    await self._namespace.growth(LOOK_SECONDS)
+        for error in filter(None, ended):
+            raise error

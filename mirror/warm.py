@@ -71,7 +71,6 @@ async def warm(
     ) as engine:
         await apply_limits(engine.cache, cache_size, min_free)
         await engine.cache.objects.shrink()
-        await engine.namespace.check_source()
         summary = await fetch(engine, wanted, jobs=jobs, report=report, helpers=helpers)
     summary.elapsed = trio.current_time() - started
     report(summary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from cache import Cache, Changes, Entry, Kind
 from cache.news import KEPT, ONE_BY_ONE
+from cache.parts import Part
 from mirror.errors import NotFound, OriginFailed, Transient
 from mirror.namespace import Namespace
 from mirror.remotes.base import Page
@@ -40,6 +41,7 @@ class Rows(PagedStore):
             yield Page([(entry.name, entry) for entry in rows], cursor)
             if cursor is None:
                 return
+            await self.gate.wait()
 
 
 def file(name: str, size: int = 1) -> Entry:
@@ -109,6 +111,34 @@ async def test_of_a_file_and_a_folder_on_two_pages_the_folder_counts(world: Worl
     world.remote.rows = both[:-1]
     await world.list()
     assert world.names()["both"] == "FILE"
+
+
+async def test_of_files_of_one_name_on_two_pages_the_first_counts(world: World) -> None:
+    """In each listing anew: what was used while it went on is what stands there in the end."""
+    for number in (1, 2):
+        first, second = file("twice", 10 * number), file("twice", 10 * number + 1)
+        world.remote.rows = [first, *(file(f"{number:02}") for number in range(5)), second]
+        await world.list()
+        node = world.cache.tree.child(world.root, "twice")
+        assert node is not None
+        assert node.size == 10 * number
+
+
+async def test_what_was_asked_about_since_a_listing_began_counts(world: World) -> None:
+    world.remote.rows = [*(file(f"{number:02}") for number in range(5)), file("asked", 1)]
+    put_part = world.cache.tree.put_part
+
+    async def asked(folder: int, entries: Sequence[Entry], at: float) -> Part:
+        if all(entry.name != "asked" for entry in entries):
+            await world.cache.tree.put_entry(folder, file("asked", 2), at)
+        return await put_part(folder, entries, at)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.cache.tree, "put_part", asked)
+        await world.list()
+    node = world.cache.tree.child(world.root, "asked")
+    assert node is not None
+    assert node.size == 2
 
 
 async def test_a_listing_goes_on_behind_the_page_that_failed(world: World) -> None:

@@ -1,7 +1,10 @@
 # One command per need. On a fresh Debian 12 or newer, as root or with sudo, each installs what it lacks:
 # Debian packages by .ci/system, Python packages into .venv. When all is there that takes no time.
 
-PYTHON ?= python3
+# One that is new enough and was built to be fast; another by: make PYTHON=…
+ifndef PYTHON
+PYTHON := $(shell .ci/python)
+endif
 # Processes of the test suite: more than processors, for the tests of whole commands wait most of their time.
 JOBS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 

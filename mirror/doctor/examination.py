@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mirror.doctor import kernel, limits, privileges, probe, storage, tools
+from mirror.doctor import interpreter, kernel, limits, privileges, probe, storage, tools
 from mirror.doctor.finding import Finding
 from mirror.runtime import all_mounts
 
@@ -17,6 +17,7 @@ def examine(cache: Path) -> list[Finding]:
     capabilities = privileges.effective_capabilities()
     initial = privileges.in_initial_namespace(privileges.own_uid_map())
     fusermount = tools.find_fusermount()
+    version, options, distribution = interpreter.running()
     device_error = kernel.open_device()
     place = storage.nearest_folder(cache)
     problem = storage.problem_of(cache)
@@ -26,6 +27,7 @@ def examine(cache: Path) -> list[Finding]:
         kernel.device(device_error),
         privileges.admin(capabilities, initial_namespace=initial),
         privileges.container(privileges.container_kind()),
+        interpreter.python(version, options, distribution=distribution),
         tools.binding(*tools.load_binding()),
         tools.libfuse(tools.libfuse_version()),
         tools.fusermount(fusermount, tools.fusermount_version(fusermount), needed=not root),

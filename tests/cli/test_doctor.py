@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from mirror.doctor import Finding, Verdict, examine, kernel, limits, privileges, probe, storage, tools
+from mirror.doctor import (
+    Finding,
+    Verdict,
+    examine,
+    interpreter,
+    kernel,
+    limits,
+    privileges,
+    probe,
+    storage,
+    tools,
+)
 from mirror.doctor.probe import Registration
 from mirror.runtime import parse_mountinfo
 
@@ -64,6 +75,27 @@ def test_the_kernel_s_configuration(config: str | None, verdict: Verdict, said: 
 )
 def test_the_device(error: int | None, verdict: Verdict, said: str) -> None:
     judged(kernel.device(error), verdict, said)
+
+
+@pytest.mark.parametrize(
+    ("options", "distribution", "verdict", "said"),
+    [
+        ("'--prefix=/opt' '--enable-optimizations'", False, Verdict.OK, "3.12.1"),
+        ("'--prefix=/opt' '--with-lto'", False, Verdict.WARN, "without optimisation"),
+        ("", False, Verdict.WARN, "without optimisation"),
+        ("'--prefix=/usr'", True, Verdict.OK, "3.12.1"),
+        (None, False, Verdict.OK, "3.12.1"),
+    ],
+)
+def test_the_interpreter(options: str | None, distribution: bool, verdict: Verdict, said: str) -> None:
+    judged(interpreter.python("3.12.1", options, distribution=distribution), verdict, said)
+
+
+def test_the_interpreter_that_runs_is_read() -> None:
+    version, options, distribution = interpreter.running()
+    assert sys.version.startswith(version)
+    assert options is None or "'" in options
+    assert distribution == sys.base_prefix.startswith("/usr")
 
 
 @pytest.mark.parametrize(

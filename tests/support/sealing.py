@@ -49,13 +49,17 @@ class Sealing:
                 return self._flush()
 
     def asked(self, size: int) -> bytes:
-        """Receive so many bytes of the client's."""
+        """Receive so many bytes of the client's; fewer at the end, of which some Pythons make an error."""
         data = b""
         while len(data) < size:
             try:
-                data += self._object.read(size - len(data))
+                some = self._object.read(size - len(data))
             except ssl.SSLWantReadError:
                 self._take()
+                continue
+            if not some:
+                break
+            data += some
         return data
 
     def records(self, *contents: bytes) -> bytes:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import h11
@@ -42,8 +41,7 @@ DELIMITED = "mirror.delimited"
 Chunk: TypeAlias = "bytes | memoryview"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a connection leads."""
 
     scheme: str

@@ -9,6 +9,7 @@ reads, anything malformed) is not judged here: `usual` returns None, and h11 rea
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 import httpx
@@ -22,6 +23,8 @@ _HEAD = re.compile(
 )
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _TARGET = re.compile(rb"[!-~]+")
+MOST_KNOWN = 128
+"""Characters of a header line that is kept at most."""
 _VALUE = re.compile(rb"[^\r\n\0]*")
 
 
@@ -53,6 +56,16 @@ def request(method: str, target: bytes, headers: Raw) -> bytes:
     return b"".join(lines)
 
 
+def _field(line: str) -> tuple[str, str]:
+    """The name of a header line, in lower case, and its value."""
+    name, _, value = line.partition(":")
+    return name.lower(), value.strip(" \t")
+
+
+# Most lines of an answer are those of the one before.
+_known = lru_cache(maxsize=256)(_field)
+
+
 def usual(data: bytes | memoryview) -> UsualHead | None:
     """Read the head that ``data`` begins with, if it is a usual one."""
     found = _HEAD.match(data)
@@ -61,8 +74,7 @@ def usual(data: bytes | memoryview) -> UsualHead | None:
     lines = found[2].decode("latin-1")
     values: dict[str, str] = {}
     for line in lines.split("\r\n"):
-        name, _, value = line.partition(":")
-        key, value = name.lower(), value.strip(" \t")
+        key, value = _known(line) if len(line) <= MOST_KNOWN else _field(line)
         values[key] = f"{values[key]}, {value}" if key in values else value
     del values[""]  # what is behind the last line's end
     stated = values.get("content-length")

@@ -3,6 +3,9 @@
 Making, writing and naming a small file takes less time than going to a thread for it. That changes for
 several files at once, and while the disk syncs, for then the file system makes everybody wait who does so.
 This thread works and waits in the loop's place, and needs no interpreter for it.
+
+The pieces of large files have a thread of their own: one of Python's takes two changes of who has the
+interpreter for each.
 """
 
 from __future__ import annotations
@@ -51,16 +54,22 @@ def _not_now(_: object) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED
 
 
-_file_thread: trio.lowlevel.RunVar[FileThread] = trio.lowlevel.RunVar("cache.file_thread")
+_Run: TypeAlias = "trio.lowlevel.RunVar[FileThread]"
+_small: _Run = trio.lowlevel.RunVar("cache.file_thread.small")
+_large: _Run = trio.lowlevel.RunVar("cache.file_thread.large")
 
 
-def file_thread() -> FileThread:
-    """The one of this trio run; it is started when it is first needed, and ends with the run."""
+def file_thread(*, large: bool = False) -> FileThread:
+    """One of this trio run; it is started when it is first needed, and ends with the run.
+
+    ``large``: that for pieces of large files, behind which no small one has to wait.
+    """
+    which = _large if large else _small
     try:
-        return _file_thread.get()
+        return which.get()
     except LookupError:
         made = FileThread()
-        _file_thread.set(made)
+        which.set(made)
         trio.lowlevel.spawn_system_task(made._hear)  # noqa: SLF001 - it is its own
         return made
 

@@ -17,7 +17,7 @@ from cache import _files, errors
 from cache.durability import Durability
 from cache.errors import CacheBroken, CacheError
 from cache.extents import Extents
-from cache.file_thread import Job, done
+from cache.file_thread import Job, done, file_thread
 from cache.held import Held, HeldState
 from cache.model import Arrival
 from cache.names import unlink
@@ -63,9 +63,20 @@ class Filler:
             CacheBroken: the disk failed.
         """
         size = sum(len(chunk) for chunk in chunks)
+        self._wrote_some(offset, size, self._piece(offset, list(chunks), size).run())
+
+    async def put(self, offset: int, chunks: list[bytes | bytearray | memoryview], size: int) -> None:
+        """`write` all of ``chunks``, ``size`` bytes that have room, not blocking the event loop."""
+        job = self._piece(offset, chunks, size)
+        await file_thread(large=True).do(job)
+        self._wrote_some(offset, size, job)
+
+    def _piece(self, offset: int, chunks: list[bytes | bytearray | memoryview], size: int) -> Job:
         self._may_be_written(self.held.present.total + size)
+        return self._job(offset, chunks)
+
+    def _wrote_some(self, offset: int, size: int, job: Job) -> None:
         held = self.held
-        job = self._job(offset, list(chunks)).run()
         with held.lock:
             self._wrote(offset, size, job)
             self._durability.wrote(held, size)

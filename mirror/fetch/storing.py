@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-import trio
-
 from cache import CacheFull, Filler, Objects
 from mirror.fetch.part import Chunk
 
@@ -34,7 +32,7 @@ async def write(objects: Objects, filler: Filler, at: int, chunks: list[Chunk], 
     for start, stop in filler.present.gaps(at, at + size):
         new = chunks if stop - start == size else _slice(chunks, start - at, stop - at)
         await objects.reserve(filler, filler.present.total + stop - start)
-        write = partial(trio.to_thread.run_sync, filler.write, start, *new)
+        write = partial(filler.put, start, new, stop - start)
         await _with_room(objects, stop - start, write)
 
 

@@ -192,6 +192,29 @@ async def test_jobs_are_done_in_their_order_also_for_who_is_cancelled(tmp_path: 
     assert sorted(got) == sorted(int(path.name) for path in tmp_path.iterdir())
 
 
+async def test_no_small_file_waits_for_what_is_done_to_a_large_one(tmp_path: Path) -> None:
+    slow, small = tmp_path / "slow", tmp_path / "small"
+    slow.touch(0o600)
+    job: Job[Any] = take(str(slow), None, True)
+    lease = os.open(slow, os.O_RDONLY)  # whoever opens it for writing has to wait until we let go of it
+    try:
+        fcntl.fcntl(lease, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(file_thread(large=True).do, job)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            with trio.fail_after(5):
+                other: Job[Any] = await done(take(str(small), None, False), waits=True)
+            with pytest.raises(ValueError, match="not finished"):
+                job.lease()
+            fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    finally:
+        os.close(lease)
+    mine, _, _, _, writer, _ = job.lease()
+    for fd in (other.lease()[0], mine, writer):
+        os.close(fd)
+
+
 def test_what_is_left_at_the_end_is_done_and_closed(tmp_path: Path) -> None:
     thread: _files.Thread[None] = _files.Thread()
     for number in range(50):

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mirror.doctor import interpreter
 from tests.bench.measure import OURS, PLAIN, REFERENCE, Result
 from tests.support.mountinfo import mounts
 
@@ -84,11 +85,12 @@ def machine(folder: Path) -> dict[str, object]:
         "",
     )
     memory = next((line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0")
+    version, options, distribution = interpreter.running()
     where = folder.resolve()
     holding = [m for m in mounts() if where.is_relative_to(m.path)]
     return {
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": interpreter.python(version, options, distribution=distribution).seen,
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": int(memory) // 1024,

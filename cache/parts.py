@@ -53,9 +53,14 @@ class Stamp:
     exact: bool = False
     """Folders get the beginning itself: so they are told from those that only others have seen."""
 
+    @property
+    def until(self) -> float:
+        """Its end. A clock that was set back meanwhile makes nothing unseen that has the beginning itself."""
+        return max(self.began_at, self.now)
+
     def fits(self, when: float | None) -> bool:
         """Whether a time lies in it."""
-        return when is not None and self.began_at <= when <= self.now
+        return when is not None and self.began_at <= when <= self.until
 
     def put(self, node: Node) -> Node:
         """Stamp a node."""
@@ -139,7 +144,7 @@ def sweep(db: sqlite3.Connection, folder: int, after: int, limit: int, stamp: St
     upto, count = db.execute(_LOOK, (folder, after, limit)).fetchone()
     if not count:
         return Look(after, True, 0, Changes())
-    rows = db.execute(_UNSEEN, (folder, after, upto, stamp.began_at, stamp.now, SWEPT))
+    rows = db.execute(_UNSEEN, (folder, after, upto, stamp.began_at, stamp.until, SWEPT))
     gone = [node_of(row) for row in rows.fetchall()]
     versions.retire(db, gone)
     changes = Changes(removed=[replace(node, current=False) for node in gone])

@@ -113,6 +113,23 @@ async def test_of_a_file_and_a_folder_on_two_pages_the_folder_counts(world: Worl
     assert world.names()["both"] == "FILE"
 
 
+async def test_a_clock_that_is_set_back_meanwhile_takes_nothing_away(world: World) -> None:
+    """Neither from a folder that is new, nor from one that was listed before."""
+    put_part = world.cache.tree.put_part
+
+    async def set_back(folder: int, entries: Sequence[Entry], at: float) -> Part:
+        part = await put_part(folder, entries, at)
+        world.now[0] -= 1000
+        return part
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.cache.tree, "put_part", set_back)
+        for _ in range(2):
+            world.now[0] += 100_000
+            await world.namespace.relist(world.root)
+            assert sorted(world.names()) == [f"{number:02}" for number in range(10)]
+
+
 async def test_of_files_of_one_name_on_two_pages_the_first_counts(world: World) -> None:
     """In each listing anew: what was used while it went on is what stands there in the end."""
     for number in (1, 2):

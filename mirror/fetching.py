@@ -28,6 +28,9 @@ from mirror.shares import Shares, Stretch
 
 GIVE_UP_AFTER = 10
 """Files in a row that failed because the origin does not answer: the rest would fail too."""
+MUCH = 128
+"""Files of one page that are missing, from which on others are called at once: with fewer, one process may
+have done before they have begun."""
 PUT_OFF = 1024
 """Files of other processes that are put off at most; then some of them are waited for."""
 FIRST_LOOK = 0.005
@@ -100,8 +103,8 @@ class Run:
             patterns: which files.
             budget: what the cache may hold.
             jobs: files fetched at once.
-            share: called at most once, when there is more to do than all jobs take and nobody else is seen to
-                do it: whoever helps begins then.
+            share: called at most once, when there is much to do, or more than all jobs take, and nobody else
+                is seen to do it: whoever helps begins then.
         """
         self.summary = Summary()
         """Of all files, whoever fetches them. What came over the network is for the caller to count."""
@@ -112,7 +115,8 @@ class Run:
         self._engine = engine
         self._patterns = patterns
         self._budget = budget
-        self._most = self._jobs = jobs
+        # What is taken beyond that would be kept from others.
+        self._most = self._jobs = min(jobs, engine.fetcher.connections)
         self._more_jobs = trio.Event()
         self._share = share
         self._shared = False
@@ -196,6 +200,8 @@ class Run:
                     self._known(path, node.size)
             complete, missing = self._shares.look(files)
             self._count(complete)
+            if len(missing) >= MUCH:
+                self._call_others()
             await trio.lowlevel.checkpoint()
             for stretch in self._shares.take(missing):
                 await self._hand_out(stretch, send, len(missing))
@@ -219,14 +225,18 @@ class Run:
             try:
                 send.send_nowait((files, stretch))
             except trio.WouldBlock:
-                share = None if self._shares.others else self._share
-                if share is not None:
-                    self._share, self._shared = None, True
-                    share()
+                self._call_others()
                 await send.send((files, stretch))
         # What waits for a job here is kept from others, who may have nothing left to do.
         while (self._shared or self._shares.others) and send.statistics().current_buffer_used:
             await self._received.wait()
+
+    def _call_others(self) -> None:
+        """Have those begin who help, unless somebody does already."""
+        share = None if self._shares.others else self._share
+        if share is not None:
+            self._share, self._shared = None, True
+            share()
 
     def _loads(self, stretch: Stretch, at_hand: int) -> Iterator[Sequence[File]]:
         """Cut a stretch so that every job has something to do, and as much of it as it can be given."""

@@ -108,10 +108,11 @@ async def fetch(
         connections, processes = fetcher.connections, len(helpers) + 1
 
         def shared(helping: int) -> None:
-            run.limit(left_for_caller(jobs, processes, helping))
             # One connection is for listings.
             left = left_for_caller(connections, processes, helping)
-            fetcher.limit(max(1, left - 1) if helping else left)
+            left = max(1, left - 1) if helping else left
+            fetcher.limit(left)
+            run.limit(min(left, left_for_caller(jobs, processes, helping)))
 
         def failed(node: int, path: str, why: str, origin: bool) -> None:
             run.could_not(node, path, why, origin=origin)

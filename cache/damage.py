@@ -45,8 +45,8 @@ _EXTENDED = (
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
 )
-_WORDS = re.compile(r"no such (table|column)|Could not decode to UTF-8|has no column named", re.ASCII)
-"""What Python or SQLite say without a code of its own when the schema or a text is not what it was."""
+_WORDS = re.compile(r"no such (table|column|kind)|Could not decode to UTF-8|has no column named", re.ASCII)
+"""What Python, SQLite or we say without a code of its own when a schema, text or row is not what it was."""
 
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)

@@ -18,11 +18,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cache import damage, errors, layout
 from cache.errors import CacheBroken, CacheError, CacheUnusable
 from cache.migrations import MIGRATIONS
+
+T = TypeVar("T")
 
 NAME = layout.INDEX
 
@@ -248,6 +250,14 @@ class Reader:
                 if self._closed:
                     self.close()
         except damage.UNREADABLE as exc:
+            raise failure(self._index, exc, "read the index") from exc
+
+    def made(self, make: Callable[[Row], T], sql: str, *parameters: object) -> list[T]:
+        """What ``make`` makes of each row, which raises sqlite3.Error for a damaged one. Raises as `all`."""
+        rows = self.all(sql, *parameters)
+        try:
+            return [make(row) for row in rows]
+        except sqlite3.Error as exc:
             raise failure(self._index, exc, "read the index") from exc
 
     def _taken(self) -> sqlite3.Connection:

@@ -151,7 +151,7 @@ class Survey:
 
     def folder(self, folder: int) -> list[Surveyed]:
         """The current entries of a folder by name."""
-        return [_surveyed(row) for row in self._reader.all(_FOLDER, folder)]
+        return self._reader.made(_surveyed, _FOLDER, folder)
 
     def holding(self, source: int) -> set[int]:
         """The folders of a source below which anything is cached."""
@@ -160,16 +160,15 @@ class Survey:
     def objects(self, source: int = 0, *, past_only: bool = False) -> Iterator[tuple[str, Surveyed]]:
         """Every object of a source (0: of all), those of past versions too, each with its path."""
         after = 0
-        while rows := self._reader.all(_OBJECTS, after, source, 1 if past_only else 2, PAGE):
+        while page := self._reader.made(_surveyed, _OBJECTS, after, source, 1 if past_only else 2, PAGE):
             folders: dict[int, str] = {}
-            for row in rows:
-                found = _surveyed(row)
+            for found in page:
                 parent = found.node.parent
                 if parent not in folders:
                     folders[parent] = self._tree.path(parent)
                 folder = folders[parent]
                 yield (f"{folder}/{found.node.name}" if folder else found.node.name), found
-            after = rows[-1][0]
+            after = page[-1].node.id
 
     def tally(self, source: int, patterns: Patterns) -> Tally:
         """Sum up the files of a source that match, as far as its folders were listed."""

@@ -65,29 +65,29 @@ class Tree:
 
     def node(self, id: int) -> Node | None:  # noqa: A002 - the word of the index
         """The node of an id, current or past."""
-        row = self._reader.one(_BY_ID, id)
-        return None if row is None else node_of(row)
+        found = self._reader.made(node_of, _BY_ID, id)
+        return found[0] if found else None
 
     def child(self, parent: int, name: str) -> Node | None:
         """The current node of a name."""
-        row = self._reader.one(_BY_NAME, parent, name)
-        if row is None:
+        found = self._reader.made(node_of, _BY_NAME, parent, name)
+        if not found:
             return None
-        if row[4] != name:  # found by the index of names, and then another in the row
+        if found[0].name != name:  # found by the index of names, and then another in the row
             raise self._reader.damaged("names and their index disagree")
-        return node_of(row)
+        return found[0]
 
     def children(self, folder: int, after: int = 0, limit: int = 1000) -> list[Node]:
         """Current nodes of a folder by their ``entry``, those after ``after``; ``limit`` -1: all of them."""
-        return [node_of(row) for row in self._reader.all(_LISTING, folder, after, limit)]
+        return self._reader.made(node_of, _LISTING, folder, after, limit)
 
     def folders(self, folder: int) -> list[Node]:
         """The folders in a folder, however many files are beside them."""
-        return [node_of(row) for row in self._reader.all(_FOLDERS, folder)]
+        return self._reader.made(node_of, _FOLDERS, folder)
 
     def asked_about(self, folder: int) -> list[Node]:
         """Files of a folder that its listing does not vouch for, and that were asked about by themselves."""
-        return [node_of(row) for row in self._reader.all(_ASKED_ABOUT, folder)]
+        return self._reader.made(node_of, _ASKED_ABOUT, folder)
 
     def past_names(self, folder: int, after: str = "", limit: int = 1000) -> list[str]:
         """Names in a folder at which something else stood before; in order, those after ``after``."""

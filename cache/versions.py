@@ -66,7 +66,7 @@ PATH = f"""
 
 
 def node_of(row: Row) -> Node:
-    """The node of a row of `COLUMNS`."""
+    """The node of a row of `COLUMNS`. Raises sqlite3.DatabaseError: it is damaged."""
     (
         id_,
         entry,
@@ -85,6 +85,8 @@ def node_of(row: Row) -> Node:
         listed_size,
         key,
     ) = row
+    if kind not in _KINDS:
+        raise sqlite3.DatabaseError(f"no such kind of node: {kind!r}")
     return Node(
         id_,
         entry,

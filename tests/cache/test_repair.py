@@ -484,6 +484,7 @@ def inflict(index: Path, harms: list[tuple[str, float, int, bytes]], spared: set
 @settings(max_examples=150, deadline=None)
 @given(harms=st.lists(harm(), min_size=1, max_size=4))
 @example(harms=[("bytes", 0.08203125, 1, bytes(6))])  # a key of an object, in some layouts
+@example(harms=[("swap", 0.9375, 51, b"\0")])  # a row of another table where a node was
 def test_any_damage_of_the_index_leaves_every_served_byte_right(
     golden: Path, harms: list[tuple[str, float, int, bytes]]
 ) -> None:

@@ -243,7 +243,11 @@ def merge(
             node = stamped(returning)
             merged.updated.append(node)
         else:
-            cookie = old.entry if old is not None else _cookie(past.get(entry.name, ()), next_id)
+            if old is None:
+                cookie = _cookie(past.get(entry.name, ()), next_id)
+            else:
+                # A folder in the place of a file is for those to come to as well who have passed that by.
+                cookie = old.entry if old.kind is entry.kind else next_id
             node = stamped(_new(next_id, cookie, folder, place, entry, at, listed=True))
             merged.inserted.append(node)
             next_id += 1

@@ -23,6 +23,8 @@ Found = Callable[[Sequence[File]], Awaitable[None]]
 """Takes matching files: neighbours in one folder, in order."""
 Failed = Callable[[str, MirrorError], None]
 """Takes what could not be had: the path of a folder (``"/"`` for the source), and why."""
+LOOK_SECONDS = 0.02
+"""Between looks at what another process sees in a folder that it lists."""
 
 
 def read_patterns(patterns: Sequence[str]) -> Patterns:
@@ -47,10 +49,6 @@ def root_of(cache: Cache, source: str) -> Node:
     if root is None:
         raise SetupError(f"never seen in this cache: {source} ('mirror du' lists the sources of a cache)")
     return root
-
-
-LOOK_SECONDS = 0.02
-"""Between looks at what another process sees in a folder that it lists."""
 
 
 async def walk(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cache.parts import Part
 from cache.patterns import Patterns
 from mirror.errors import MirrorError, OriginFailed
 from mirror.namespace import FIRST_PART, Namespace
-from mirror.remotes.base import Listing, NotModified
+from mirror.remotes.base import Listing, NotModified, Page
 from mirror.retry import Schedule
 from mirror.selection import File, walk
 from tests.core.test_pages import Rows, file
@@ -158,6 +158,25 @@ async def test_folders_that_come_on_later_pages_are_walked(tmp_path: Path) -> No
     async with opened(tmp_path, remote) as namespace:
         await walked.run(namespace)
     assert walked.names == paths
+
+
+async def test_a_folder_that_takes_the_place_of_a_file_already_found_is_walked(tmp_path: Path) -> None:
+    """Of a bucket's keys ``both``, ``both-1``… and ``both/x`` the last may come pages behind the first."""
+
+    class Both(Rows):
+        async def pages(self, path: str, cursor: str | None = None) -> AsyncIterator[Page]:
+            self.rows = [file("x")] if path else [*first, Entry("both", Kind.FOLDER)]
+            async with aclosing(super().pages(path, cursor)) as pages:
+                async for page in pages:
+                    yield page
+                    if not path:
+                        await walked.come_to(3)
+
+    first, walked = [file("both"), *rows(5)], Walked()
+    async with opened(tmp_path, Both()) as namespace:
+        await walked.run(namespace)
+        assert namespace.node(namespace.root.id).listed_at is not None
+    assert walked.names == [*(entry.name for entry in first), "both/x"]
 
 
 class OnePage(FakeRemote):

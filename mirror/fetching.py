@@ -200,10 +200,11 @@ class Run:
                     self._known(path, node.size)
             complete, missing = self._shares.look(files)
             self._count(complete)
-            if len(missing) >= MUCH:
-                self._call_others()
             await trio.lowlevel.checkpoint()
             for stretch in self._shares.take(missing):
+                # Not before: whether others fetch the same shows by what they have taken.
+                if len(missing) >= MUCH:
+                    self._call_others()
                 await self._hand_out(stretch, send, len(missing))
             await self._catch_up(send, PUT_OFF)
 

@@ -10,7 +10,11 @@ import pytest
 import trio
 
 from cache import Cache, Node
+from cache.patterns import Patterns
+from mirror.budget import Budget
 from mirror.engine import open_source
+from mirror.fetching import MUCH, Run
+from mirror.shares import NEIGHBOURS
 from mirror.warm import Summary, warm
 from tests.cache.support import complete, read_all
 
@@ -78,3 +82,33 @@ async def test_what_it_had_not_made_safe_when_it_died_is_fetched_again(source: s
     async with Cache.open(other.path) as third:
         for node in nodes:
             assert read_all(third.objects.open_complete(node)) == node.name.encode() * 500
+
+
+@pytest.mark.parametrize(
+    ("missing", "others", "called"), [(MUCH, False, True), (MUCH - 1, False, False), (MUCH, True, False)]
+)
+async def test_who_helps_is_called_when_much_is_missing_and_nobody_else_fetches_it(
+    missing: int, others: bool, called: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for number in range(missing):
+        (folder / f"{number:03}").write_bytes(b"x")
+    url, calls = f"file://{folder}/", []
+    async with (
+        Cache.open(tmp_path / "cache") as cache,
+        Cache.open(tmp_path / "cache") as other,
+        open_source(url, cache, ttl=60.0, deadline=5.0) as engine,
+    ):
+        first = (await listed(other, url))[0]
+        if others:
+            assert other.turns.take(first.entry // NEIGHBOURS)
+        budget = await Budget.of(cache, engine.namespace.root.id)
+        run = Run(engine, Patterns(()), budget, 8, lambda: calls.append(run.summary.files_done))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run.everything)
+            await trio.sleep(0.3)
+            if others:
+                other.turns.give_back(first.entry // NEIGHBOURS)
+        assert run.summary.files_done == missing
+    assert len(calls) == called

@@ -94,13 +94,12 @@ void slow_stop(struct slow *slow)
 {
     pthread_mutex_lock(&slow->lock);
     bool running = slow->running;
+    slow->running = false;
     slow->ending = true;
     pthread_cond_signal(&slow->more);
     pthread_mutex_unlock(&slow->lock);
-    if (running) {
+    if (running)
         pthread_join(slow->thread, NULL);
-        slow->running = false;
-    }
 }
 
 void slow_destroy(struct slow *slow)

@@ -139,7 +139,7 @@ def seaweedfs() -> Iterator[Server]:
             *("-master.port", str(free[1]), "-master.port.grpc", str(free[2])),
             *("-volume.port", str(free[3]), "-volume.port.grpc", str(free[4])),
             *("-filer.port", str(free[5]), "-filer.port.grpc", str(free[6])),
-            *("-s3.port.iceberg", "0", "-s3.iam=false"),
+            *("-s3.port.iceberg", "0", "-s3.port.lance", "0", "-s3.iam=false"),
         ]
 
     with _serve(Path("/"), configure, _unlogged) as server:

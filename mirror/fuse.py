@@ -14,7 +14,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -56,7 +56,14 @@ class Adapter(pyfuse3.Operations):
     """One `FileSystem` as pyfuse3 operations."""
 
     def __init__(
-        self, filesystem: FileSystem, *, uid: int, gid: int, name_timeout: float, ttl: float
+        self,
+        filesystem: FileSystem,
+        *,
+        uid: int,
+        gid: int,
+        name_timeout: float,
+        ttl: float,
+        begun: Callable[[], None],
     ) -> None:
         """Serve ``filesystem``; times in seconds.
 
@@ -66,6 +73,7 @@ class Adapter(pyfuse3.Operations):
             gid: group of everything.
             name_timeout: how long the kernel may keep names and attributes unless told otherwise.
             ttl: how long it may keep what nothing will tell us the change of.
+            begun: called when the kernel's INIT has come.
         """
         super().__init__()
         self._fs = filesystem
@@ -73,8 +81,13 @@ class Adapter(pyfuse3.Operations):
         self._gid = gid
         self._name_timeout = name_timeout
         self._ttl = ttl
+        self._begun = begun
 
     # -- handlers ----------------------------------------------------------------------------
+
+    def init(self) -> None:
+        """The session begins."""
+        self._begun()
 
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext

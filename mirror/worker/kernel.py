@@ -50,6 +50,11 @@ class Kernel:
         self._wake = trio.Event()
         self.namespace: Namespace | None = None
         """Set once the source is open; nothing was told to the kernel before."""
+        self._reached = trio.Event()
+
+    def reached(self) -> None:
+        """Note that the session with the kernel has begun: libfuse refuses notifications before."""
+        self._reached.set()
 
     def register(self, node: Node, fd: int) -> None:
         """Give the kernel the backing file of a complete node; opens answered later use it."""
@@ -104,7 +109,8 @@ class Kernel:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send notifications for as long as the mount lives."""
+        """Send notifications for as long as the mount lives, from when it is `reached` on."""
+        await self._reached.wait()
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -154,5 +160,6 @@ def _send(batch: Sequence[_Notice]) -> None:
                 pyfuse3.invalidate_inode(inode)
             else:
                 pyfuse3.invalidate_entry(inode, pyfuse3.FileNameT(cast("bytes", name)))
-        except OSError as exc:  # the kernel does not know it
-            log.debug("forget %d/%r: %s", number, name, exc)
+        except OSError as exc:
+            # What the kernel does not know comes to the keeper, not here.
+            log.warning("the kernel is not told to forget %d/%r: %s", number, name, exc)

@@ -145,7 +145,12 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             used=watch.used,
         )
         adapter = Adapter(
-            filesystem, uid=os.getuid(), gid=os.getgid(), name_timeout=late, ttl=min(config.ttl, late)
+            filesystem,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            name_timeout=late,
+            ttl=min(config.ttl, late),
+            begun=kernel.reached,
         )
         pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
         nursery.start_soon(watch.run)

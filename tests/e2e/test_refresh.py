@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,19 @@ def test_a_worker_that_was_away_hears_what_was_told_meanwhile(tree: Path, seen: 
     seen.wait_worker(dead)
     eventually(lambda: look(seen).get("a/2.bin") == 20_000, "the mount shows the change")
     eventually(lambda: not (seen.path / "a/1.bin").exists(), "a name that is gone is forgotten")
+
+
+def test_what_was_told_before_a_worker_could_hear_it_is_not_lost(tree: Path, seen: Mount) -> None:
+    """The successor has it ready before the kernel has greeted it."""
+    dead = seen.worker_pid
+    os.kill(seen.keeper_pid, signal.SIGSTOP)
+    try:
+        os.kill(dead, signal.SIGKILL)
+        change(tree)
+        seen.mirror("ls", "-R", "--ttl", "0", seen.source).ok()
+    finally:
+        os.kill(seen.keeper_pid, signal.SIGCONT)
+    seen.wait_worker(dead)
+    # No folder is read: the kernel would find the changes by itself.
+    eventually(lambda: not (seen.path / "a/1.bin").exists(), "a name that is gone is forgotten")
+    eventually(lambda: (seen.path / "a/2.bin").stat().st_size == 20_000, "the mount shows the change")

@@ -204,7 +204,6 @@ static PyObject *counters_of(struct channel *channel, const struct node_counters
         {"interrupted", atomic_load(&channel->counters.interrupted)},
         {"takeovers", atomic_load(&channel->counters.takeovers)},
         {"notifications", atomic_load(&channel->slow.sent)},
-        {"notifications_dropped", atomic_load(&channel->slow.dropped)},
         {"opens_passthrough", nodes->opens_by_keeper + nodes->opens_by_reply},
         {"opens_by_keeper", nodes->opens_by_keeper},
         {"opens_cached", nodes->opens_cached},

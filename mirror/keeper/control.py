@@ -1,8 +1,8 @@
 """The worker's side of registrations and references: files for the kernel, files for the keeper.
 
-Messages of a fixed form on a socket of their own, read by the keeper's C part; only YIELD is answered. The
-keeper looks at this socket before it looks at the answer to an OPEN: so a worker that registers a node
-and then answers is sure that this very open is served by the kernel.
+Messages of a fixed form on a socket of their own, read by the keeper's C part; only YIELD is answered
+(`mirror.keeper.questions`). The keeper looks at this socket before it looks at the answer to an OPEN: so a
+worker that registers a node and then answers is sure that this very open is served by the kernel.
 
 In the same way a READ can be answered by *reference*: instead of the bytes the worker returns a few
 words that say where in a file of the cache they lie, and the keeper reads them from there. That file was
@@ -12,15 +12,10 @@ offered as the node's *source* before.
 from __future__ import annotations
 
 import array
-import logging
 import socket
 import struct
-from collections import OrderedDict, deque
-from collections.abc import Collection
-
-import trio
-
-log = logging.getLogger(__name__)
+from collections import OrderedDict
+from typing import NamedTuple
 
 _MESSAGE = struct.Struct("=IIQ")
 """Operation, number of the source or 0, node: ``struct control_message`` of the channel."""
@@ -29,11 +24,7 @@ _RETIRE = 2
 _SOURCE = 3
 _FORGET_SOURCE = 4
 _YIELD = 5
-
-YIELD_SECONDS = 1.0
-"""How long the keeper may take to answer; it takes less than a millisecond unless it is in trouble."""
-_ASKED_AT_ONCE = 64
-"""Questions without an answer yet: both directions of the socket hold several times as many."""
+_TOLD = 6
 
 _REFERENCE = struct.Struct("=16sQII")
 """Token, offset, size, number of the source: ``struct reference`` of the channel."""
@@ -41,6 +32,20 @@ MAX_SOURCES = 256
 """Sources that the keeper holds for one worker."""
 MAX_REFERENCE = 1 << 20
 """Bytes in one reference at most: the kernel's largest READ."""
+
+
+class Yielded(NamedTuple):
+    """The answer to `Registrar.ask_to_yield`."""
+
+    node: int
+    number: int
+    """That of the question, raised by one when the node is busy."""
+
+
+class Told(NamedTuple):
+    """The kernel has got all notifications that were sent before a mark."""
+
+    number: int
 
 
 class Registrar:
@@ -86,21 +91,20 @@ class Registrar:
         self._send(_FORGET_SOURCE, 0, node)
 
     def fileno(self) -> int:
-        """Readable when the keeper has answered; for `Yields` alone."""
+        """Readable when the keeper has answered; for `Questions` alone."""
         return self._socket.fileno()
 
     def ask_to_yield(self, node: int, number: int) -> None:
-        """Ask the keeper to let the file of a node go; see `Yields`. Never blocks.
+        """Ask the keeper to let the file of a node go; see `Questions`. Never blocks.
 
         Raises BlockingIOError when the keeper does not read, OSError when it is gone.
         """
         self._socket.send(_MESSAGE.pack(_YIELD, number, node), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
-    def hear(self) -> tuple[int, int] | None:
-        """The next answer to `ask_to_yield`: node, and the number, raised by one when it is busy.
+    def hear(self) -> Yielded | Told | None:
+        """The next thing that the keeper says; None for what makes no sense.
 
-        None for what is no such answer. Never blocks. Raises BlockingIOError when there is none, OSError
-        when the keeper is gone.
+        Never blocks. Raises BlockingIOError when there is nothing, OSError when the keeper is gone.
         """
         message = self._socket.recv(_MESSAGE.size, socket.MSG_DONTWAIT)
         if not message:
@@ -108,7 +112,9 @@ class Registrar:
         if len(message) != _MESSAGE.size:
             return None
         operation, number, node = _MESSAGE.unpack(message)
-        return (node, number) if operation == _YIELD else None
+        if operation == _YIELD:
+            return Yielded(node, number)
+        return Told(node) if operation == _TOLD else None
 
     def close(self) -> None:
         """Close the socket."""
@@ -117,52 +123,6 @@ class Registrar:
     def _send(self, operation: int, number: int, node: int, fd: int | None = None) -> None:
         ancillary = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
         self._socket.sendmsg([_MESSAGE.pack(operation, number, node)], ancillary, socket.MSG_NOSIGNAL)
-
-
-class Yields:
-    """Asks the keeper to let go of the files of nodes that nobody has open. Any number of tasks may ask."""
-
-    def __init__(self, registrar: Registrar) -> None:
-        """Ask over the registrar's socket. Nobody else may read from it."""
-        self._registrar = registrar
-        self._lock = trio.Lock()
-        self._number = 0
-
-    async def let_go(self, nodes: Collection[int]) -> set[int]:
-        """Ask about each node, and return those whose file the keeper has not open any more (or never had).
-
-        When the answer was given, no handle of the node was open and no OPEN was on its way; every OPEN
-        after that reaches this worker, which has to look out for those that it answers meanwhile. A node
-        counts as busy that has a source (`References.forget` it before), and so does one without an answer
-        within `YIELD_SECONDS` or with a keeper that is gone: nothing is raised.
-        """
-        async with self._lock:
-            gone: set[int] = set()
-            with trio.move_on_after(YIELD_SECONDS):
-                await self._ask(deque(dict.fromkeys(nodes)), gone)
-            return gone
-
-    async def _ask(self, nodes: deque[int], gone: set[int]) -> None:
-        """Ask, some at once, and hear. What was asked by a call that ended early is answered here too."""
-        asked: dict[int, int] = {}  # by number
-        try:
-            while nodes or asked:
-                while nodes and len(asked) < _ASKED_AT_ONCE:
-                    self._number = (self._number + 2) % (1 << 32)
-                    try:
-                        self._registrar.ask_to_yield(nodes[0], self._number)
-                    except BlockingIOError:
-                        await trio.lowlevel.wait_writable(self._registrar)
-                        continue
-                    asked[self._number] = nodes.popleft()
-                await trio.lowlevel.wait_readable(self._registrar)
-                if (answer := self._registrar.hear()) is None:
-                    continue
-                node, number = answer
-                if asked.pop(number & ~1, None) == node and number & 1 == 0:
-                    gone.add(node)
-        except OSError as exc:  # it is gone, and so is the mount
-            log.info("the keeper lets go of nothing any more: %s", exc)
 
 
 class References:

@@ -1,7 +1,8 @@
 """What the worker tells the kernel by itself: names and pages to forget, backing files to take back.
 
 Notifications may wait in the kernel for whoever holds the name, so they are sent from a thread and
-nothing waits for them. Their order is kept.
+nothing waits for them. Their order is kept. Some are sent at once, and the next ones once the kernel has got
+those: so none is lost, however long it waits.
 """
 
 from __future__ import annotations
@@ -17,13 +18,11 @@ import pyfuse3
 import trio
 
 from cache import CacheError, Changes, Node
-from mirror.keeper.control import Registrar, Yields
+from mirror.keeper.control import Registrar
+from mirror.keeper.questions import NOTIFIED_AT_ONCE, Questions
 from mirror.namespace import Namespace
 
 log = logging.getLogger(__name__)
-
-BATCH = 512
-"""Notifications sent in one visit to a thread."""
 
 
 class _Special(Enum):
@@ -41,9 +40,9 @@ _Notice = tuple[int, bytes | _Special | None]
 class Kernel:
     """The kernel's side of one mount, as far as the worker may reach it."""
 
-    def __init__(self, registrar: Registrar) -> None:
+    def __init__(self, registrar: Registrar, questions: Questions) -> None:
         self._registrar = registrar
-        self._yields = Yields(registrar)
+        self._questions = questions
         self._queue: deque[_Notice] = deque()
         self.told = 0
         """Id of the last piece of news (`cache.news`) that the kernel knows of, with all before."""
@@ -63,7 +62,7 @@ class Kernel:
 
     async def let_go(self, nodes: Sequence[int]) -> set[int]:
         """Let go of the backing files of nodes; returns those that somebody has open."""
-        return set(nodes) - await self._yields.let_go(nodes)
+        return set(nodes) - await self._questions.let_go(nodes)
 
     def changed(self, changes: Changes) -> None:
         """Take back what is not true any more."""
@@ -111,22 +110,34 @@ class Kernel:
     async def run(self) -> None:
         """Send notifications for as long as the mount lives, from when it is `reached` on."""
         await self._reached.wait()
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            while self._queue:
-                number, what = self._queue[0]
-                if what is _ALL:
-                    await self._send_all(number)
-                    self._queue.popleft()
-                elif what is _MARK:
-                    self.told = number
-                    self._queue.popleft()
-                else:
-                    batch: list[_Notice] = []
-                    while self._queue and len(batch) < BATCH and not isinstance(self._queue[0][1], _Special):
-                        batch.append(self._queue.popleft())
-                    await trio.to_thread.run_sync(_send, batch)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._queue:
+                    await self._next()
+        except OSError as exc:  # the keeper is gone, and so is the mount
+            log.info("the kernel is told nothing any more: %s", exc)
+
+    async def _next(self) -> None:
+        number, what = self._queue[0]
+        if what is _ALL:
+            await self._send_all(number)
+            self._queue.popleft()
+        elif what is _MARK:
+            self.told = number
+            self._queue.popleft()
+        else:
+            batch: list[_Notice] = []
+            while (
+                self._queue and len(batch) < NOTIFIED_AT_ONCE and not isinstance(self._queue[0][1], _Special)
+            ):
+                batch.append(self._queue.popleft())
+            await self._send(batch)
+
+    async def _send(self, batch: Sequence[_Notice]) -> None:
+        await trio.to_thread.run_sync(_send, batch)
+        await self._questions.told()
 
     async def _send_all(self, folder: int) -> None:
         """Some names at a time: there may be a million of them."""
@@ -134,11 +145,11 @@ class Kernel:
         inode = self._inode(folder)
         after, name = 0, ""
         try:
-            while nodes := self.namespace.children(folder, after, BATCH):
-                await trio.to_thread.run_sync(_send, [(inode, node.name.encode()) for node in nodes])
+            while nodes := self.namespace.children(folder, after, NOTIFIED_AT_ONCE):
+                await self._send([(inode, node.name.encode()) for node in nodes])
                 after = nodes[-1].entry
             while names := self.namespace.past_names(folder, name):
-                await trio.to_thread.run_sync(_send, [(inode, each.encode()) for each in names])
+                await self._send([(inode, each.encode()) for each in names])
                 name = names[-1]
         except CacheError as exc:
             log.warning("names in folder %d are not taken back: %s", folder, exc)
@@ -160,6 +171,8 @@ def _send(batch: Sequence[_Notice]) -> None:
                 pyfuse3.invalidate_inode(inode)
             else:
                 pyfuse3.invalidate_entry(inode, pyfuse3.FileNameT(cast("bytes", name)))
+        except ConnectionError:
+            raise
         except OSError as exc:
             # What the kernel does not know comes to the keeper, not here.
             log.warning("the kernel is not told to forget %d/%r: %s", number, name, exc)

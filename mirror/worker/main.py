@@ -38,6 +38,7 @@ from mirror.http.throttle import PROCESS
 from mirror.keeper.control import References, Registrar
 from mirror.keeper.link import Assignment, Opens, Request, WorkerEnd
 from mirror.keeper.privileges import drop_all
+from mirror.keeper.questions import Questions
 from mirror.steady import keep_steps_short
 from mirror.traffic import Traffic
 from mirror.verify import scrub
@@ -91,7 +92,8 @@ def main() -> None:
 async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, supervisor: WorkerEnd) -> None:
     """Open everything, report *prepared*, and serve until the FUSE socket ends."""
     config, generation = assignment.config, assignment.generation
-    kernel = Kernel(registrar)
+    questions = Questions(registrar, fuse_fd)
+    kernel = Kernel(registrar, questions)
     pinned = PinnedFiles()
 
     def changed(changes: Changes) -> None:
@@ -117,6 +119,7 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
         ) as engine,
         background() as nursery,
     ):
+        nursery.start_soon(questions.run)
         engine.cache.objects.gather(GATHER)
         news = engine.cache.news
         if generation == 0:

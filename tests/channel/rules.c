@@ -208,6 +208,100 @@ static void wait_for_loss(struct bench *bench)
     }
 }
 
+/* A notification of the worker about a name of so many bytes. */
+static void invalidate(struct bench *bench, size_t length)
+{
+    struct message message;
+    struct fuse_notify_inval_entry_out entry = {.parent = 7, .namelen = (uint32_t)length};
+    memset(&message, 'n', sizeof message);
+    message.out = (struct fuse_out_header){.len = (uint32_t)(sizeof message.out + sizeof entry + length + 1),
+                                           .error = FUSE_NOTIFY_INVAL_ENTRY};
+    memcpy(message.bytes + sizeof message.out, &entry, sizeof entry);
+    message.bytes[message.out.len - 1] = 0;
+    CHECK(send(bench->worker, message.bytes, message.out.len, MSG_NOSIGNAL) > 0);
+}
+
+static void mark(struct bench *bench, uint64_t number)
+{
+    struct notify_mark mark = {.number = number};
+    say(bench->worker, 0, -NOTIFY_MARK, &mark, sizeof mark);
+}
+
+static void a_worker_hears_that_the_kernel_was_told(void)
+{
+    struct bench bench;
+    bench_open(&bench, 10, 0);
+    bench_init(&bench, 0);
+    for (uint64_t number = 1; number < 100; number++) {
+        for (size_t length = 1; length < 255; length += 9)
+            invalidate(&bench, length);
+        mark(&bench, number << 40);
+        struct control_message told;
+        CHECK(receive(bench.control, &told, sizeof told) == sizeof told);
+        CHECK(told.op == CONTROL_TOLD && told.number == 0 && told.node == number << 40);
+        for (size_t length = 1; length < 255; length += 9) /* all of it is there, and not only on its way */
+            CHECK(recv(bench.kernel, &told, sizeof told, MSG_DONTWAIT) > 0);
+    }
+    CHECK(atomic_load(&bench.channel.counters.bad_messages) == 0);
+    bench_close(&bench);
+    bench_kill_worker(&bench);
+}
+
+static void a_worker_whose_notification_cannot_be_kept_is_cut_off(void)
+{
+    struct bench bench;
+    bench_open(&bench, 10, 0);
+    bench_init(&bench, 0);
+    for (int i = 0; i < 2; i++) {
+        if (i == 0)
+            invalidate(&bench, 4000);
+        else
+            say(bench.worker, 0, -NOTIFY_MARK, "mark", 4);
+        wait_for_loss(&bench);
+        CHECK(atomic_load(&bench.channel.counters.bad_messages) == (uint64_t)i + 1);
+        bench_kill_worker(&bench);
+        bench_attach(&bench);
+        expect_request(&bench, FUSE_INIT, 2);
+        say_init(&bench, 2);
+        CHECK(hear(bench.kernel).out.error == NOTIFY_RESEND);
+    }
+    bench_close(&bench);
+    bench_kill_worker(&bench);
+}
+
+static void what_waits_in_the_kernel_is_kept(void)
+{
+    struct slow slow;
+    int fuse[2], control[2], size = 4096;
+    char notice[64] = "notification", heard[64];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fuse) == 0);
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) == 0);
+    setsockopt(fuse[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    CHECK(slow_init(&slow, fuse[0]) == 0 && slow_start(&slow) == 0);
+    for (int i = 0; i < 1000; i++)
+        CHECK(slow_notify(&slow, notice, sizeof notice));
+    CHECK(slow_say(&slow, control[0], "told", 4));
+    int closed = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    size_t more = 0;
+    while (slow_notify(&slow, notice, sizeof notice))
+        more++;
+    CHECK(more > CHORES - 1100 && !slow_say(&slow, control[0], "full", 4));
+    slow_close(&slow, closed); /* never waits for the kernel where it finds no room */
+    CHECK(fcntl(closed, F_GETFD) < 0 && errno == EBADF);
+    CHECK(recv(control[1], heard, sizeof heard, MSG_DONTWAIT) < 0 && errno == EAGAIN);
+    for (int i = 0; i < 1000; i++)
+        CHECK(receive(fuse[1], heard, sizeof heard) == sizeof notice);
+    CHECK(receive(control[1], heard, sizeof heard) == 4 && memcmp(heard, "told", 4) == 0);
+    while (more-- > 0)
+        CHECK(receive(fuse[1], heard, sizeof heard) == sizeof notice);
+    CHECK(slow_say(&slow, control[0], "last", 4));
+    CHECK(receive(control[1], heard, sizeof heard) == 4 && memcmp(heard, "last", 4) == 0);
+    slow_stop(&slow);
+    slow_destroy(&slow);
+    for (int i = 0; i < 2; i++)
+        CHECK(close(fuse[i]) == 0 && close(control[i]) == 0);
+}
+
 static void a_successor_takes_over(void)
 {
     struct bench bench;
@@ -366,6 +460,9 @@ int main(void)
     bad_descriptors_are_refused();
     what_the_keeper_answers_itself();
     malformed_messages_of_a_worker_are_dropped();
+    a_worker_hears_that_the_kernel_was_told();
+    a_worker_whose_notification_cannot_be_kept_is_cut_off();
+    what_waits_in_the_kernel_is_kept();
     a_successor_takes_over();
     a_worker_that_dies_over_init_is_replaced();
     without_resend_nobody_waits_for_ever();

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from cache import Cache, Entry, Kind
 from tests.support.command import mirror
 from tests.support.data import noise, put
 from tests.support.failures import errno_of
@@ -205,3 +208,44 @@ def test_what_was_told_before_a_worker_could_hear_it_is_not_lost(tree: Path, see
     # No folder is read: the kernel would find the changes by itself.
     eventually(lambda: not (seen.path / "a/1.bin").exists(), "a name that is gone is forgotten")
     eventually(lambda: (seen.path / "a/2.bin").stat().st_size == 20_000, "the mount shows the change")
+
+
+async def test_many_changes_wait_for_a_folder_that_is_in_use(
+    folder: Path, origin: Server, nursery: trio.Nursery
+) -> None:
+    """However long the kernel makes it wait, and however much it is: all that is to be told is told."""
+    names = [f"{number:04}" for number in range(5000)]
+    for name in names:
+        put(folder, f"a/{name}", b"")
+    put(folder, "b/c", b"")
+    with mounted(origin.url, args=FOREVER) as mount:
+        assert sorted(path.name for path in (mount.path / "a").iterdir()) == names
+        before = mount.counters()
+        origin.pause()
+        try:
+            nursery.start_soon(trio.to_thread.run_sync, (mount.path / "b" / "new").exists)
+            await in_thread(lambda: mount.counters()["lookups"] > before["lookups"] + 1, "b is looked into")
+            await learn_that_all_is_gone(mount, "b", "a")
+        finally:
+            origin.resume()
+        await in_thread(
+            lambda: not any((mount.path / "a" / name).exists() for name in names), "all is forgotten"
+        )
+
+
+async def learn_that_all_is_gone(mount: Mount, *folders: str) -> None:
+    """As a process that has listed folders of the source."""
+    entry = Entry("x", Kind.FILE, 1, None, 1, None)
+    async with Cache.open(mount.cache) as cache:
+        root = await cache.tree.root(mount.source)
+        for name in folders:
+            folder = cache.tree.child(root.id, name)
+            assert folder is not None
+            if folder.listed_at is None:  # of such a folder it is not told what is in it
+                await cache.tree.put_listing(folder.id, [entry], validator=None, at=time.time())
+            await cache.tree.put_listing(folder.id, [], validator=None, at=time.time())
+
+
+async def in_thread(look: Callable[[], object], what: str) -> None:
+    """Look again and again, beside what else the test does."""
+    await trio.to_thread.run_sync(eventually, look, what)

@@ -27,7 +27,8 @@ import pyfuse3
 import trio
 
 from mirror.keeper import link, privileges
-from mirror.keeper.control import References, Registrar, Yields
+from mirror.keeper.control import References, Registrar
+from mirror.keeper.questions import Questions
 
 MISBEHAVE = set(os.environ.get("MIRROR_TEST_WORKER", "").split())
 FIRST_NODE = 1000
@@ -39,7 +40,7 @@ class Tree(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = True  # wished for; the keeper must not let it happen
 
-    def __init__(self, folder: Path, registrar: Registrar, token: bytes) -> None:
+    def __init__(self, folder: Path, registrar: Registrar, fuse_fd: int, token: bytes) -> None:
         super().__init__()
         self.folder = folder
         self.references = References(registrar, token)
@@ -47,7 +48,7 @@ class Tree(pyfuse3.Operations):
         self.names = {FIRST_NODE + i: path.name for i, path in enumerate(sorted(folder.iterdir()))}
         self.sizes = {node: self.path(node).stat().st_size for node in self.names}
         self.registrar = registrar
-        self.yields = Yields(registrar)
+        self.questions = Questions(registrar, fuse_fd)
         self.let_go: list[str] = []
         self.still_locked: list[str] = []
         self.told: Counter[str] = Counter()
@@ -67,7 +68,7 @@ class Tree(pyfuse3.Operations):
             os.close(fd)
 
     async def ask_to_yield(self) -> None:
-        gone = await self.yields.let_go(list(self.names))
+        gone = await self.questions.let_go(list(self.names))
         self.let_go = sorted(self.names[node] for node in gone)
         for node in gone:
             with self.path(node).open("rb") as file:
@@ -166,6 +167,7 @@ async def serve(tree: Tree, fuse_fd: int, supervisor: link.WorkerEnd) -> None:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer, tree, supervisor, nursery.cancel_scope)
+            nursery.start_soon(tree.questions.run)
             await pyfuse3.main()
             nursery.cancel_scope.cancel()
     finally:
@@ -201,7 +203,7 @@ def main() -> None:
         sys.exit("no strength left")
     registrar = Registrar(socket.socket(fileno=arguments.control_fd))
     folder = Path(assignment.config.source.removeprefix("test:"))
-    tree = Tree(folder, registrar, assignment.token)
+    tree = Tree(folder, registrar, arguments.fuse_fd, assignment.token)
     trio.run(serve, tree, arguments.fuse_fd, supervisor)
 
 

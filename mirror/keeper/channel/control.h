@@ -1,9 +1,11 @@
 /* Registrations and sources: what the worker asks of the keeper beside the FUSE messages.
  *
- * One fixed message per SOCK_SEQPACKET packet; only YIELD is answered. A worker sends REGISTER before it
- * answers an OPEN, and the OPEN's reply is looked at only after this socket has been drained: so that
- * open already gets passthrough, without a round trip. In the same way SOURCE comes before the answers to
- * READs that refer to it.
+ * One fixed message per SOCK_SEQPACKET packet; only YIELD is answered. What the worker hears beside that is
+ * TOLD: the kernel has got all notifications that came before a mark of this number (NOTIFY_MARK).
+ *
+ * A worker sends REGISTER before it answers an OPEN, and the OPEN's reply is looked at only after this
+ * socket has been drained: so that open already gets passthrough, without a round trip. In the same way
+ * SOURCE comes before the answers to READs that refer to it.
  *
  * YIELD comes from a worker that wants to remove an object: let go of the node's file if nobody has it
  * open. The answer is the same message with `number` raised by one when it is busy; a worker may number
@@ -29,12 +31,13 @@ enum control_op {
     CONTROL_SOURCE = 3,        /* reads of the node may refer to this file; with one descriptor */
     CONTROL_FORGET_SOURCE = 4, /* no more references to it will be made */
     CONTROL_YIELD = 5,         /* let the node's file go if nobody has it open, and say so */
+    CONTROL_TOLD = 6,          /* to the worker: the kernel was told all before a mark */
 };
 
 struct control_message {
     uint32_t op;
     uint32_t number; /* SOURCE: never used twice by one worker. YIELD: even, in the answer + 1 when busy */
-    uint64_t node;
+    uint64_t node; /* TOLD: the mark's number */
 };
 
 struct control {

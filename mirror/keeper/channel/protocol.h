@@ -30,6 +30,13 @@
 /* An enumerator in newer headers, which the preprocessor cannot ask for. */
 #define NOTIFY_RESEND 7
 
+/* Not the kernel's: a worker's mark among its notifications. Far from any code that the kernel may get. */
+#define NOTIFY_MARK 0x4d41524b
+
+struct notify_mark {
+    uint64_t number;
+};
+
 /* Set in `unique` of a request that the kernel sends again after NOTIFY_RESEND. */
 #define UNIQUE_RESENT (1ULL << 63)
 

@@ -4,8 +4,28 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* One chore; notifications are not written any more once the end has begun. */
+static void perform(struct slow *slow, const struct chore *chore, bool ending)
+{
+    switch (chore->kind) {
+    case CHORE_CLOSE:
+        close(chore->fd);
+        break;
+    case CHORE_NOTIFY:
+        /* A refused one names something the kernel does not know (ENOENT): as good as done. */
+        if (!ending && write(slow->fuse_fd, chore->bytes, chore->length) == (ssize_t)chore->length)
+            atomic_fetch_add_explicit(&slow->sent, 1, memory_order_relaxed);
+        break;
+    case CHORE_SAY:
+        /* Whoever waits for it reads it; whoever is gone does not need it. */
+        (void)!send(chore->fd, chore->bytes, chore->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        break;
+    }
+}
 
 static void *slow_main(void *argument)
 {
@@ -21,11 +41,7 @@ static void *slow_main(void *argument)
         slow->first = (slow->first + 1) % CHORES;
         slow->count--;
         pthread_mutex_unlock(&slow->lock);
-        if (chore.fd >= 0)
-            close(chore.fd);
-        else if (!ending && write(slow->fuse_fd, chore.bytes, chore.length) == chore.length)
-            atomic_fetch_add_explicit(&slow->sent, 1, memory_order_relaxed);
-        /* A refused notification names something the kernel does not know (ENOENT): as good as done. */
+        perform(slow, &chore, ending);
         pthread_mutex_lock(&slow->lock);
     }
     pthread_mutex_unlock(&slow->lock);
@@ -50,14 +66,16 @@ int slow_start(struct slow *slow)
     return error;
 }
 
-static bool push(struct slow *slow, int fd, const void *message, size_t length)
+static bool push(struct slow *slow, enum chore_kind kind, int fd, const void *message, size_t length)
 {
     pthread_mutex_lock(&slow->lock);
-    bool room = slow->running && slow->count < CHORES && !slow->ending;
+    size_t most = kind == CHORE_CLOSE ? CLOSINGS : CHORES;
+    bool room = length <= CHORE_MAX && slow->running && slow->count < most && !slow->ending;
     if (room) {
         struct chore *chore = &slow->ring[(slow->first + slow->count) % CHORES];
+        chore->kind = kind;
         chore->fd = fd;
-        chore->length = (uint16_t)length;
+        chore->length = length;
         if (length > 0)
             memcpy(chore->bytes, message, length);
         slow->count++;
@@ -69,15 +87,17 @@ static bool push(struct slow *slow, int fd, const void *message, size_t length)
 
 bool slow_notify(struct slow *slow, const void *message, size_t length)
 {
-    bool taken = length <= CHORE_MAX && push(slow, -1, message, length);
-    if (!taken)
-        atomic_fetch_add_explicit(&slow->dropped, 1, memory_order_relaxed);
-    return taken;
+    return push(slow, CHORE_NOTIFY, -1, message, length);
+}
+
+bool slow_say(struct slow *slow, int socket, const void *message, size_t length)
+{
+    return push(slow, CHORE_SAY, socket, message, length);
 }
 
 void slow_close(struct slow *slow, int fd)
 {
-    if (fd >= 0 && !push(slow, fd, NULL, 0))
+    if (fd >= 0 && !push(slow, CHORE_CLOSE, fd, NULL, 0))
         close(fd);
 }
 

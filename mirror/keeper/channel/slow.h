@@ -2,9 +2,9 @@
  *
  * An invalidation waits for a page or folder whose holder may wait for a reply of ours; closing the
  * last descriptor of a large unlinked file frees its blocks first. Either would stall every reader if
- * the thread that writes replies did it. The queue is bounded: an invalidation that finds it full is
- * dropped and counted (its entry then times out instead), a descriptor is closed on the spot.
- */
+ * the thread that writes replies did it. The queue is bounded: a descriptor that finds its part of it full
+ * is closed on the spot. A notification finds room, or what it takes back would stay: a worker marks how far
+ * it is (NOTIFY_MARK) and waits until that is said to be reached, every 512 at least. */
 #ifndef MIRROR_SLOW_H
 #define MIRROR_SLOW_H
 
@@ -15,11 +15,19 @@
 #include <stdint.h>
 
 #define CHORE_MAX 320 /* out header, fuse_notify_delete_out and a name of 255 bytes */
-#define CHORES 2048
+#define CHORES 4096
+#define CLOSINGS 1024 /* so much waits, and a closing finds no room: the rest is left to what several workers notify */
+
+enum chore_kind {
+    CHORE_CLOSE,
+    CHORE_NOTIFY, /* bytes for the kernel */
+    CHORE_SAY,    /* bytes for a socket */
+};
 
 struct chore {
-    int fd;          /* to close, or -1: a notification */
-    uint16_t length;
+    enum chore_kind kind;
+    int fd; /* to close, or the socket */
+    size_t length;
     unsigned char bytes[CHORE_MAX];
 };
 
@@ -34,15 +42,17 @@ struct slow {
     size_t first;
     size_t count;
     atomic_uint_fast64_t sent;
-    atomic_uint_fast64_t dropped;
 };
 
 /* Returns 0 or an errno. */
 int slow_init(struct slow *slow, int fuse_fd);
 int slow_start(struct slow *slow);
 
-/* Queue a notification for the kernel; false when it was dropped. */
+/* Queue a notification for the kernel; false: it is too long, or more wait than may. */
 bool slow_notify(struct slow *slow, const void *message, size_t length);
+
+/* Send a short message to a socket once the kernel has got all notifications before it; as slow_notify(). */
+bool slow_say(struct slow *slow, int socket, const void *message, size_t length);
 
 /* Close a descriptor soon, whatever it is; -1 is ignored. */
 void slow_close(struct slow *slow, int fd);

@@ -116,17 +116,36 @@ static int handle_open_reply(struct channel *channel, const struct request *requ
     return error;
 }
 
+static bool pass_mark(struct channel *channel, size_t length)
+{
+    struct notify_mark mark;
+    if (length != sizeof(struct fuse_out_header) + sizeof mark)
+        return false;
+    memcpy(&mark, channel->up_buffer + sizeof(struct fuse_out_header), sizeof mark);
+    struct control_message told = {.op = CONTROL_TOLD, .node = mark.number};
+    return slow_say(&channel->slow, channel->control_fd, &told, sizeof told);
+}
+
 static void handle_notification(struct channel *channel, const struct fuse_out_header *header)
 {
+    bool taken = false;
     switch (header->error) {
     case FUSE_NOTIFY_INVAL_INODE:
     case FUSE_NOTIFY_INVAL_ENTRY:
     case FUSE_NOTIFY_DELETE:
-        slow_notify(&channel->slow, channel->up_buffer, header->len);
+        taken = slow_notify(&channel->slow, channel->up_buffer, header->len);
+        break;
+    case NOTIFY_MARK:
+        taken = pass_mark(channel, header->len);
         break;
     default: /* everything else would write into the kernel's caches or touch the connection */
         COUNT(channel, bad_messages);
-        break;
+        return;
+    }
+    if (!taken) {
+        /* What it takes back would stay, or it would wait for ever: its successor takes all back. */
+        COUNT(channel, bad_messages);
+        shutdown(channel->worker_fd, SHUT_RDWR);
     }
 }
 

@@ -10,7 +10,7 @@ the file is complete and that the keeper has its backing file before the open is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cache import Entry, Kind, Node
@@ -43,14 +43,20 @@ class FileSystem:
         open_mode: OpenMode,
         open_wait_bytes: int,
         used: Callable[[int], None] = lambda _folder: None,
+        expected: Callable[[Sequence[Node]], None] = lambda _files: None,
     ) -> None:
-        """Serve ``namespace``; ``used(folder)`` is called when names in a folder are given out."""
+        """Serve ``namespace``; ``used(folder)`` is called when names in a folder are given out.
+
+        ``expected(files)`` is called with files of one folder that somebody is about to look up, as the index
+        has them.
+        """
         self.namespace = namespace
         self.counters = Counters()
         self._fetcher = fetcher
         self._open_mode = open_mode
         self._open_wait_bytes = open_wait_bytes
         self._used = used
+        self._expected = expected
 
     @property
     def root(self) -> Node:
@@ -103,7 +109,9 @@ class FileSystem:
         file = self.namespace.node(node)
         if file.kind is Kind.FOLDER:
             raise IsAFolder(file.name)
-        self._fetcher.opened(file)
+        if ahead := self._fetcher.opened(file):
+            self._used(file.parent)
+            self._expected(ahead)
         if await self._fetcher.complete(file):
             return
         if self._waits_for(file):

@@ -13,14 +13,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
 import pyfuse3
 
-from cache import CacheError, Kind, Node
+from cache import CacheError
+from mirror.attributes import Attributes
 from mirror.errors import MirrorError, NotFound
 from mirror.filesystem import FileSystem
 
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 LISTING_CHUNK = 256
 """Entries read from the index at a time; a reply holds fewer."""
-BLOCK = 512
-PREFERRED_READ = 128 * 1024
 
 
 @contextmanager
@@ -55,32 +53,11 @@ def _answering(what: str, subject: object) -> Iterator[None]:
 class Adapter(pyfuse3.Operations):
     """One `FileSystem` as pyfuse3 operations."""
 
-    def __init__(
-        self,
-        filesystem: FileSystem,
-        *,
-        uid: int,
-        gid: int,
-        name_timeout: float,
-        ttl: float,
-        begun: Callable[[], None],
-    ) -> None:
-        """Serve ``filesystem``; times in seconds.
-
-        Args:
-            filesystem: what to serve.
-            uid: owner of everything.
-            gid: group of everything.
-            name_timeout: how long the kernel may keep names and attributes unless told otherwise.
-            ttl: how long it may keep what nothing will tell us the change of.
-            begun: called when the kernel's INIT has come.
-        """
+    def __init__(self, filesystem: FileSystem, attributes: Attributes, *, begun: Callable[[], None]) -> None:
+        """Serve ``filesystem``; ``begun`` is called when the kernel's INIT has come."""
         super().__init__()
         self._fs = filesystem
-        self._uid = uid
-        self._gid = gid
-        self._name_timeout = name_timeout
-        self._ttl = ttl
+        self._attributes = attributes
         self._begun = begun
 
     # -- handlers ----------------------------------------------------------------------------
@@ -97,19 +74,19 @@ class Adapter(pyfuse3.Operations):
             if len(name) > 255:
                 raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
             if name == b".":
-                return self._attributes(self._fs.namespace.node(self._node(parent_inode)))
+                return self._attributes.of(self._fs.namespace.node(self._node(parent_inode)))
             try:
                 text = name.decode()
                 node = await self._fs.lookup(self._node(parent_inode), text)
             except (NotFound, UnicodeDecodeError):
-                return self._absent()
-            return self._attributes(node)
+                return self._attributes.absent()
+            return self._attributes.of(node)
         raise AssertionError  # _answering never swallows
 
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Tell what is known of one node."""
         with _answering("getattr", inode):
-            return self._attributes(await self._fs.attributes(self._node(inode)))
+            return self._attributes.of(await self._fs.attributes(self._node(inode)))
         raise AssertionError
 
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
@@ -148,7 +125,7 @@ class Adapter(pyfuse3.Operations):
             after = start_id
             while nodes := await self._fs.list_folder(self._node(fh), after, LISTING_CHUNK):
                 for node in nodes:
-                    attributes = self._attributes(node)
+                    attributes = self._attributes.of(node)
                     if not pyfuse3.readdir_reply(token, node.name.encode(), attributes, node.entry):
                         return
                 after = nodes[-1].entry
@@ -169,31 +146,3 @@ class Adapter(pyfuse3.Operations):
 
     def _node(self, inode: int) -> int:
         return self._fs.root.id if inode == pyfuse3.ROOT_INODE else inode
-
-    def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
-        attributes = pyfuse3.EntryAttributes()
-        is_root = node.id == self._fs.root.id
-        attributes.st_ino = pyfuse3.ROOT_INODE if is_root else pyfuse3.InodeT(node.id)
-        folder = node.kind is Kind.FOLDER
-        attributes.st_mode = pyfuse3.ModeT((stat.S_IFDIR | 0o555) if folder else (stat.S_IFREG | 0o444))
-        attributes.st_nlink = 1  # of a folder: how many folders are in it is not known
-        attributes.st_uid = self._uid
-        attributes.st_gid = self._gid
-        attributes.st_size = node.size or 0
-        attributes.st_blksize = PREFERRED_READ
-        attributes.st_blocks = -(-attributes.st_size // BLOCK)
-        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = node.mtime_ns or 0
-        timeout = self._name_timeout
-        if not folder and node.size is None:
-            timeout = 0.0  # may be shown in a listing, not used: the kernel asks again before
-        elif not folder and not node.listed_size:
-            timeout = min(timeout, self._ttl)  # no listing will tell of a change: ask again
-        attributes.entry_timeout = attributes.attr_timeout = timeout
-        return attributes
-
-    def _absent(self) -> pyfuse3.EntryAttributes:
-        """A reply that the kernel may remember, unlike the error ENOENT."""
-        attributes = pyfuse3.EntryAttributes()
-        attributes.st_ino = pyfuse3.InodeT(0)
-        attributes.entry_timeout = min(self._ttl, self._name_timeout)
-        return attributes

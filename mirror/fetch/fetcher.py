@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -321,8 +321,11 @@ class Fetcher:
             if fill.shares:
                 return False
 
-    def opened(self, node: Node) -> None:
-        """Note that a reader opened a file: what it will open next may be fetched ahead."""
+    def opened(self, node: Node) -> Sequence[Node]:
+        """Note that a reader opened a file; what it will open next is fetched ahead, and returned.
+
+        The first time that it is known, as it is in the index at this moment.
+        """
         window = self._ahead.opened(node)
         if window:
             # Each of them is fetched in its turn: what can be asked once for all of them is asked here.
@@ -330,6 +333,7 @@ class Fetcher:
             folder = self._namespace.path(node).removesuffix(node.name)
             self._window.extend((folder + each.name, each) for each in window if each.id not in complete)
             self._fetch_ahead()
+        return window
 
     def _fetch_ahead(self) -> None:
         """Keep a few neighbours on their way; the others wait here, where they cost nothing."""

@@ -217,6 +217,7 @@ static PyObject *counters_of(struct channel *channel, const struct node_counters
         {"yields_busy", atomic_load(&channel->control.busy)},
         {"yields_unanswered", atomic_load(&channel->control.unanswered)},
         {"opens_dropped", nodes->opens_dropped},
+        {"lookups_by_keeper", names_answered(&channel->names)},
     };
     PyObject *dictionary = PyDict_New();
     for (size_t i = 0; dictionary != NULL && i < sizeof rows / sizeof rows[0]; i++)

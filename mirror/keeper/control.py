@@ -1,4 +1,4 @@
-"""The worker's side of registrations and references: files for the kernel, files for the keeper.
+"""The worker's side of registrations, references and names: what the keeper needs to answer by itself.
 
 Messages of a fixed form on a socket of their own, read by the keeper's C part; only YIELD is answered
 (`mirror.keeper.questions`). The keeper looks at this socket before it looks at the answer to an OPEN: so a
@@ -15,6 +15,7 @@ import array
 import socket
 import struct
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _MESSAGE = struct.Struct("=IIQ")
@@ -25,6 +26,12 @@ _SOURCE = 3
 _FORGET_SOURCE = 4
 _YIELD = 5
 _TOLD = 6
+_NAMES = 7
+
+_NAME = struct.Struct("=4Q2I3Q3q10IB")
+"""``struct fuse_entry_out`` of the kernel's protocol, and the length of the name that follows."""
+NAMES_AT_ONCE = 128
+"""Names in one message: with the longest names it still fits into the keeper's buffer."""
 
 _REFERENCE = struct.Struct("=16sQII")
 """Token, offset, size, number of the source: ``struct reference`` of the channel."""
@@ -32,6 +39,44 @@ MAX_SOURCES = 256
 """Sources that the keeper holds for one worker."""
 MAX_REFERENCE = 1 << 20
 """Bytes in one reference at most: the kernel's largest READ."""
+
+
+def packed_name(
+    name: bytes,
+    *,
+    node: int,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    block: int,
+    time_ns: int,
+    timeout: float,
+) -> bytes:
+    """What a look-up of a name is answered, for `Registrar.names`.
+
+    Args:
+        name: 1 to 255 bytes.
+        node: its node.
+        mode: type and permissions.
+        uid: owner.
+        gid: group.
+        size: bytes.
+        block: bytes that are best read at once.
+        time_ns: the time of all kinds, in nanoseconds since the epoch.
+        timeout: seconds for which the kernel may keep all of it.
+    """
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    whole = int(timeout)
+    part = int((timeout - whole) * 1e9)
+    # fmt: off
+    return _NAME.pack(
+        node, 0, whole, whole, part, part,
+        node, size, -(-size // 512), seconds, seconds, seconds,
+        nanoseconds, nanoseconds, nanoseconds, mode, 1, uid, gid, 0, block, 0,
+        len(name),
+    ) + name
+    # fmt: on
 
 
 class Yielded(NamedTuple):
@@ -89,6 +134,14 @@ class Registrar:
         Without effect for a node that has none. Raises OSError when the keeper is gone.
         """
         self._send(_FORGET_SOURCE, 0, node)
+
+    def names(self, folder: int, names: Iterable[bytes]) -> None:
+        """Have the keeper answer one look-up of each `packed_name` of a folder, `NAMES_AT_ONCE` at most.
+
+        They must be as the index has them at this moment, without having awaited anything since. What the
+        kernel is told to forget later the keeper forgets, too. Raises OSError when it is gone.
+        """
+        self._socket.send(_MESSAGE.pack(_NAMES, 0, folder) + b"".join(names), socket.MSG_NOSIGNAL)
 
     def fileno(self) -> int:
         """Readable when the keeper has answered; for `Questions` alone."""

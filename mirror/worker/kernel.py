@@ -18,7 +18,8 @@ import pyfuse3
 import trio
 
 from cache import CacheError, Changes, Node
-from mirror.keeper.control import Registrar
+from mirror.attributes import Attributes
+from mirror.keeper.control import NAMES_AT_ONCE, Registrar
 from mirror.keeper.questions import NOTIFIED_AT_ONCE, Questions
 from mirror.namespace import Namespace
 
@@ -74,6 +75,13 @@ class Kernel:
         for node in changes.removed:
             self._forget(node.parent, node.name)
             self._retire(node)
+
+    def expect(self, attributes: Attributes, files: Sequence[Node]) -> None:
+        """Have the keeper answer for files of one folder, which are in the index as they are here."""
+        names = [name for file in files if (name := attributes.named(file)) is not None]
+        with _keeper_may_be_gone():
+            for start in range(0, len(names), NAMES_AT_ONCE):
+                self._registrar.names(self._inode(files[0].parent), names[start : start + NAMES_AT_ONCE])
 
     def forget_pages(self, node: Node) -> None:
         """Take back the bytes of a file that readers got through the page cache."""

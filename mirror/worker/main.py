@@ -21,12 +21,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pyfuse3
 import trio
 
 from cache import CacheError, Changes
+from mirror.attributes import Attributes
 from mirror.background import background
 from mirror.budget import apply_limits
 from mirror.config import VerifyMode
@@ -140,21 +142,18 @@ async def _serve(assignment: Assignment, fuse_fd: int, registrar: Registrar, sup
             if engine.namespace.root.listed_at is None:
                 # The index was lost with it, and what was promised. Names are looked up again.
                 kernel.forget_folder(engine.namespace.root.id)
+        attributes = Attributes(
+            engine.namespace.root.id, uid=os.getuid(), gid=os.getgid(), name_timeout=late, ttl=config.ttl
+        )
         filesystem = FileSystem(
             engine.namespace,
             engine.fetcher,
             open_mode=config.open_mode,
             open_wait_bytes=config.open_wait_bytes,
             used=watch.used,
+            expected=partial(kernel.expect, attributes),
         )
-        adapter = Adapter(
-            filesystem,
-            uid=os.getuid(),
-            gid=os.getgid(),
-            name_timeout=late,
-            ttl=min(config.ttl, late),
-            begun=kernel.reached,
-        )
+        adapter = Adapter(filesystem, attributes, begun=kernel.reached)
         pyfuse3.init(adapter, f"/dev/fd/{fuse_fd}", {"default_permissions"})
         nursery.start_soon(watch.run)
         nursery.start_soon(kernel.run)

@@ -1,6 +1,6 @@
-"""The C part without a kernel: its rules, held files, references and a storm, plain and under the sanitizers.
+"""The C part without a kernel: rules, held files, references, names, a storm; plain and under the sanitizers.
 
-Four programs drive the channel with stand-ins for the kernel and the worker (`bench.h`). They are built
+Five programs drive the channel with stand-ins for the kernel and the worker (`bench.h`). They are built
 and run once as they are, once with AddressSanitizer and UndefinedBehaviorSanitizer, and once with
 ThreadSanitizer; a report of any of these fails the test.
 """
@@ -31,7 +31,7 @@ def compiler() -> str:
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("program", ["rules", "held", "references", "storm"])
+@pytest.mark.parametrize("program", ["rules", "held", "references", "names", "storm"])
 def test_the_channel_keeps_its_rules(program: str, build: str, tmp_path: Path) -> None:
     """Its rules hold, from the first INIT to the end, without a race or a wrong access."""
     binary = tmp_path / program

@@ -86,11 +86,15 @@ int channel_init(struct channel *channel, int fuse_fd, const struct channel_sett
     error = reads_init(&channel->reads);
     if (error != 0)
         goto no_reads;
+    error = names_init(&channel->names);
+    if (error != 0)
+        goto no_names;
     pthread_mutex_init(&channel->attach_lock, NULL);
     channel->control.flight = &channel->flight;
     channel->control.nodes = &channel->nodes;
     channel->control.slow = &channel->slow;
     channel->control.sources = &channel->sources;
+    channel->control.names = &channel->names;
     channel->sources.slow = &channel->slow;
     channel->control.device = settings->cache_device;
     channel->control.owner = settings->owner;
@@ -110,6 +114,8 @@ int channel_init(struct channel *channel, int fuse_fd, const struct channel_sett
         channel_destroy(channel);
     }
     return error;
+no_names:
+    reads_destroy(&channel->reads);
 no_reads:
     slow_destroy(&channel->slow);
 no_slow:
@@ -211,6 +217,7 @@ void channel_destroy(struct channel *channel)
     close_if_open(channel->down_wake);
     sources_clear(&channel->sources);
     reads_destroy(&channel->reads);
+    names_destroy(&channel->names);
     slow_destroy(&channel->slow);
     nodes_destroy(&channel->nodes);
     flight_destroy(&channel->flight);

@@ -20,6 +20,7 @@
 
 #include "control.h"
 #include "flight.h"
+#include "names.h"
 #include "negotiate.h"
 #include "nodes.h"
 #include "reads.h"
@@ -70,6 +71,7 @@ struct channel {
     struct slow slow;
     struct control control;
     struct sources sources;         /* the present worker's */
+    struct names names;             /* the present worker's */
     struct reads reads;
     unsigned char token[TOKEN_SIZE]; /* the present worker's; the up thread's alone */
     struct counters counters;

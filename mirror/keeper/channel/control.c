@@ -117,15 +117,51 @@ static void handle(struct control *control, int socket, const struct control_mes
     slow_let_go(control->slow, to_close[1]);
 }
 
+/* Names, one behind the other; what is no name ends it. */
+static void offer_names(struct control *control, uint64_t folder, const unsigned char *at, size_t length)
+{
+    struct control_name name;
+    while (length > sizeof name) {
+        memcpy(&name, at, sizeof name);
+        at += sizeof name;
+        length -= sizeof name;
+        if (name.length == 0 || name.length > length || name.entry.nodeid == 0)
+            break;
+        struct fuse_entry_out entry = name.entry; /* there it may not be aligned */
+        names_offer(control->names, folder, (const char *)at, name.length, &entry);
+        at += name.length;
+        length -= name.length;
+    }
+    if (length > 0)
+        atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
+}
+
+static void handle_packet(struct control *control, int socket, size_t length, int fd)
+{
+    struct control_message message;
+    if (length >= sizeof message) {
+        memcpy(&message, control->buffer, sizeof message);
+        if (length == sizeof message) {
+            handle(control, socket, &message, fd);
+            return;
+        }
+        if (message.op == CONTROL_NAMES && fd == NO_FD) {
+            offer_names(control, message.node, control->buffer + sizeof message, length - sizeof message);
+            return;
+        }
+    }
+    atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
+    slow_close(control->slow, fd);
+}
+
 int control_drain(struct control *control, int socket)
 {
     for (;;) {
-        struct control_message message;
         union {
             char bytes[CMSG_SPACE(4 * sizeof(int))];
             struct cmsghdr align;
         } ancillary;
-        struct iovec body = {.iov_base = &message, .iov_len = sizeof message};
+        struct iovec body = {.iov_base = control->buffer, .iov_len = sizeof control->buffer};
         struct msghdr header = {.msg_iov = &body,
                                 .msg_iovlen = 1,
                                 .msg_control = ancillary.bytes,
@@ -138,11 +174,6 @@ int control_drain(struct control *control, int socket)
         int fd = first_fd(&header);
         if (length == 0 && fd == NO_FD)
             return -1;
-        if (length == sizeof message && (header.msg_flags & MSG_TRUNC) == 0) {
-            handle(control, socket, &message, fd);
-        } else {
-            atomic_fetch_add_explicit(&control->refused, 1, memory_order_relaxed);
-            slow_close(control->slow, fd);
-        }
+        handle_packet(control, socket, (header.msg_flags & MSG_TRUNC) == 0 ? (size_t)length : 0, fd);
     }
 }

@@ -162,6 +162,15 @@ static void handle_init(struct channel *channel, const struct fuse_in_header *he
     forward(channel, &shorter, channel->init);
 }
 
+static bool handle_lookup(struct channel *channel, const struct fuse_in_header *header, const void *message)
+{
+    const char *text = (const char *)message + sizeof *header;
+    struct fuse_entry_out entry;
+    size_t length = strnlen(text, header->len - sizeof *header);
+    return names_take(&channel->names, header->nodeid, text, length, &entry) &&
+           (answer(channel, header->unique, 0, &entry, sizeof entry), true);
+}
+
 static bool handle_open(struct channel *channel, const struct fuse_in_header *header, const void *message)
 {
     struct fuse_open_in open;
@@ -239,6 +248,10 @@ static bool handle(struct channel *channel, size_t length)
     case FUSE_DESTROY:
         answer(channel, header.unique, 0, NULL, 0);
         return true;
+    case FUSE_LOOKUP:
+        if (handle_lookup(channel, &header, message))
+            return true;
+        break;
     case FUSE_OPEN:
         if (body >= sizeof(struct fuse_open_in) && handle_open(channel, &header, message))
             return true;

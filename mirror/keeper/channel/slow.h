@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHORE_MAX 320 /* out header, fuse_notify_delete_out and a name of 255 bytes */
+#define CHORE_MAX 320 /* out header, fuse_notify_inval_entry_out and a name of 255 bytes */
 #define CHORES 4096
 #define CLOSINGS 1024 /* so much waits, and a closing finds no room: the rest is left to what several workers notify */
 

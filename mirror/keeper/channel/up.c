@@ -116,6 +116,19 @@ static int handle_open_reply(struct channel *channel, const struct request *requ
     return error;
 }
 
+/* What the worker takes back from the kernel must not be given to it here. */
+static void forget_name(struct channel *channel, size_t length)
+{
+    struct fuse_notify_inval_entry_out entry;
+    size_t start = sizeof(struct fuse_out_header) + sizeof entry;
+    if (length < start)
+        return;
+    memcpy(&entry, channel->up_buffer + start - sizeof entry, sizeof entry);
+    control_drain(&channel->control, channel->control_fd);
+    if (entry.namelen < length - start + 1)
+        names_forget(&channel->names, entry.parent, (char *)channel->up_buffer + start, entry.namelen);
+}
+
 static bool pass_mark(struct channel *channel, size_t length)
 {
     struct notify_mark mark;
@@ -130,9 +143,11 @@ static void handle_notification(struct channel *channel, const struct fuse_out_h
 {
     bool taken = false;
     switch (header->error) {
-    case FUSE_NOTIFY_INVAL_INODE:
     case FUSE_NOTIFY_INVAL_ENTRY:
-    case FUSE_NOTIFY_DELETE:
+        forget_name(channel, header->len);
+        taken = slow_notify(&channel->slow, channel->up_buffer, header->len);
+        break;
+    case FUSE_NOTIFY_INVAL_INODE:
         taken = slow_notify(&channel->slow, channel->up_buffer, header->len);
         break;
     case NOTIFY_MARK:
@@ -192,6 +207,7 @@ static void lose_worker(struct channel *channel)
 {
     control_drain(&channel->control, channel->control_fd);
     sources_clear(&channel->sources);
+    names_clear(&channel->names);
     flight_set_flow(&channel->flight, FLOW_HELD, false);
     set_state(channel, WORKER_ABSENT);
     if (!atomic_load(&channel->resend) && atomic_load(&channel->initialised)) {

@@ -82,8 +82,9 @@ class News:
 
     def rewind(self) -> None:
         """Take nothing for heard: what a predecessor had told its kernel is not known."""
+        last = self.last()  # first: what is written between the two questions is new
         row = self._reader.one("SELECT min(id) FROM news")
-        self.heard = self.last() if row is None or row[0] is None else int(row[0]) - 1
+        self.heard = last if row is None or row[0] is None else int(row[0]) - 1
 
     def new(self) -> Items:
         """What others told since the last call. Costs next to nothing when the index has not changed."""

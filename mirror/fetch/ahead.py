@@ -2,8 +2,8 @@
 
 Most readers of many small files walk a folder in listing order. Two opens near each other start a
 walk; from then on a window of small files is fetched ahead of the reader, doubling while it is
-used. Files that are complete are opened by the kernel without a word to us, so every
-`TRIPWIRE`-th file of a window is left unregistered: its open reaches us and moves the window on.
+used. Files that are registered are opened without a word to us, so a few of each window are left
+unregistered, its *tripwires*: the open of one reaches us and moves the window on.
 
 This module only decides; the fetcher fetches.
 """
@@ -25,7 +25,8 @@ WINDOW_BYTES = 64 * 1024 * 1024
 """Most bytes of one window."""
 LARGEST_FILE = 16 * 1024 * 1024
 """Larger files are not fetched before they are asked for."""
-TRIPWIRE = 8
+TRIPWIRES = 4
+"""Of a window, all in its second half: whoever passes over the first will hardly pass over all."""
 WALKS = 64
 """Folders whose walks are remembered."""
 
@@ -42,6 +43,8 @@ class _Walk:
     """An open at or behind this entry moves the window on."""
     window: int
     """Files of the next window; 0: not known to be a walk yet."""
+    tripwires: frozenset[int] = frozenset()
+    """Entries of files that stay unregistered."""
 
 
 class ReadAhead:
@@ -74,9 +77,9 @@ class ReadAhead:
         return []
 
     def is_tripwire(self, node: Node) -> bool:
-        """Whether a file fetched ahead should stay unregistered until it is opened."""
+        """Whether a file ahead of a reader should stay unregistered until it is opened."""
         walk = self._walks.get(node.parent)
-        return walk is not None and walk.window > 0 and node.entry > walk.last and node.entry % TRIPWIRE == 0
+        return walk is not None and node.entry in walk.tripwires and node.entry > walk.last
 
     def _adjacent(self, node: Node, previous: int) -> bool:
         if node.entry <= previous:
@@ -97,4 +100,6 @@ class ReadAhead:
         # Move on when the reader is half through what is planned.
         walk.trip = node.entry + (walk.planned - node.entry) // 2
         walk.window = min(LARGEST_WINDOW, walk.window * 2)
+        behind = [child.entry for child in window if child.entry >= walk.trip]
+        walk.tripwires = frozenset(behind[:: -(-len(behind) // TRIPWIRES) or 1])
         return window

@@ -44,6 +44,8 @@ SHARED_PATIENCE = 0.5
 """Seconds that a reader waits for another process to fetch what it reads; it may be after other bytes."""
 SMALL_AHEAD = 32
 """Neighbours that are fetched ahead at once where small ones are fetched many at once."""
+HANDED_OVER_AT_ONCE = 8
+"""Complete files ahead of a reader that are handed over before others of the event loop have their turn."""
 LONGEST_QUEUE = 1024
 """Neighbours that wait; the oldest are forgotten beyond it, they were passed by."""
 READ_TRIES = 16
@@ -333,7 +335,25 @@ class Fetcher:
             folder = self._namespace.path(node).removesuffix(node.name)
             self._window.extend((folder + each.name, each) for each in window if each.id not in complete)
             self._fetch_ahead()
+            if complete and self._verification is None:
+                ready = [each for each in window if each.id in complete]
+                self._nursery.start_soon(self._hand_over_ahead, ready)
         return window
+
+    async def _hand_over_ahead(self, files: Sequence[Node]) -> None:
+        """Hand over what is complete, so that its opens need not come here."""
+        for count, node in enumerate(files):
+            if count % HANDED_OVER_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if self._ahead.is_tripwire(node):
+                continue
+            try:
+                fd = self._objects.open_complete(node)
+            except CacheError as exc:
+                log.debug("%s is not handed over before it is opened: %s", node.name, exc)
+                return
+            if fd is not None:
+                self._hand_over(node, fd)
 
     def _fetch_ahead(self) -> None:
         """Keep a few neighbours on their way; the others wait here, where they cost nothing."""

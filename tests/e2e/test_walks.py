@@ -93,3 +93,16 @@ def test_a_walk_goes_on_after_the_death_of_the_worker(walked: Mount, tree: Path)
     assert errno_of((walked.path / name_of(101)).stat) == "ENOENT"
     for number in range(102, FILES):
         assert read(walked, number) == noise(str(number), 1000 + number)
+
+
+def test_a_walk_over_what_is_cached_reaches_no_worker_either(walked: Mount, origin: Server) -> None:
+    """In a new mount nothing is registered: what is ahead of a reader is, before he comes to it."""
+    walked.mirror("warm", "--quiet", walked.source, "--cache", walked.cache).ok()
+    with mounted(origin.url, cache=walked.cache) as mount:
+        for number in range(FILES):
+            assert read(mount, number) == noise(str(number), 1000 + number)
+        counters = mount.counters()
+        assert counters["bytes_fetched"] == 0
+        assert counters["opens_passthrough"] == FILES
+        assert counters["opens_by_keeper"] > FILES * 3 // 4
+        assert counters["opens"] < FILES // 4

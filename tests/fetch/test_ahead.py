@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from cache import Kind, Node
-from mirror.fetch.ahead import FIRST_WINDOW, LARGEST_FILE, LARGEST_WINDOW, TRIPWIRE, ReadAhead
+from mirror.fetch.ahead import FIRST_WINDOW, LARGEST_FILE, LARGEST_WINDOW, ReadAhead
 
 
 def file(entry: int, size: int = 1000, kind: Kind = Kind.FILE) -> Node:
@@ -64,13 +64,31 @@ def test_a_walk_goes_on_when_only_its_tripwires_reach_us() -> None:
     files = [file(i) for i in range(1, 2000)]
     ahead = folder_of(files)
     planned: set[int] = set()
-    behind = 0
+    behind = opens = 0
     for node in files:
         known = node.entry in planned
         behind += not known
-        if not known or node.entry % TRIPWIRE == 0:
+        if not known or ahead.is_tripwire(node):
+            opens += 1
             planned.update(neighbour.entry for neighbour in ahead.opened(node))
     assert behind == 2
+    assert opens < len(files) // 40
+
+
+@pytest.mark.parametrize("stride", [2, 3, 5, 7])
+def test_who_passes_over_some_files_has_few_opens_that_reach_us(stride: int) -> None:
+    files = [file(i) for i in range(1, 4000)]
+    ahead = folder_of(files)
+    planned: set[int] = set()
+    behind = opens = 0
+    for node in files[::stride]:
+        known = node.entry in planned
+        behind += not known
+        if not known or ahead.is_tripwire(node):
+            opens += 1
+            planned.update(neighbour.entry for neighbour in ahead.opened(node))
+    assert behind < 2 + len(files) // 100
+    assert opens < len(files) // 20
 
 
 def test_several_readers_near_each_other_are_one_walk() -> None:

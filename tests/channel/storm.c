@@ -1,8 +1,9 @@
-/* A storm: readers, registrations, yielding and dying workers at once, under the sanitizers.
+/* A storm: readers, registrations, yielding, names that change and dying workers at once, under the sanitizers.
  *
  * The stand-in for the kernel checks on every answer what the real one would punish with EIO: that the
- * open handles of a node are of one mode, and all of one backing id. It knows each byte of each file. Like the kernel it sends again, on
- * demand, what was not answered. At the end every request must have been answered once.
+ * open handles of a node are of one mode, and all of one backing id. It knows each byte of each file, and that
+ * a name which was taken back from it does not mean again what it meant before. Like the kernel it sends again,
+ * on demand, what was not answered. At the end every request must have been answered once.
  */
 #include <stdatomic.h>
 
@@ -13,10 +14,18 @@
 #define DEATHS 12
 #define SOURCE_SIZE 50000
 
+/* struct fuse_notify_inval_entry_out, whose last field has had several names; ours is a version's number. */
+struct taken_back {
+    uint64_t parent;
+    uint32_t namelen;
+    uint32_t version;
+};
+
 struct pending {
     uint64_t unique;
     uint64_t node;
     uint32_t opcode;
+    uint32_t version; /* LOOKUP: that the name has at least */
 };
 
 struct kernel {
@@ -27,11 +36,14 @@ struct kernel {
         int cached;
         int passthrough;
         int32_t backing_id;
+        uint32_t version; /* of the name in this folder, the last one that was taken back being less */
     } nodes[NODES];
     uint64_t next_unique;
     int passthrough_opens;
     int cached_opens;
     int reads;
+    int lookups;
+    int taken_back;
 };
 
 static atomic_int deaths_left = DEATHS;
@@ -45,6 +57,8 @@ static void send_pending(struct kernel *kernel, const struct pending *pending)
         ask_release(kernel->bench->kernel, pending->unique, pending->node);
     else if (pending->opcode == FUSE_READ)
         ask_read(kernel->bench->kernel, pending->unique, pending->node);
+    else if (pending->opcode == FUSE_LOOKUP)
+        ask(kernel->bench->kernel, FUSE_LOOKUP, pending->unique, pending->node, "name", 5);
     else
         ask(kernel->bench->kernel, pending->opcode, pending->unique, pending->node, NULL, 0);
 }
@@ -93,10 +107,33 @@ static void check_read(struct kernel *kernel, const struct pending *pending, con
     kernel->reads++;
 }
 
+static void check_lookup(struct kernel *kernel, const struct pending *pending, const struct message *message)
+{
+    struct fuse_entry_out entry;
+    CHECK(message->length == sizeof message->out + sizeof entry);
+    memcpy(&entry, message->bytes + sizeof message->out, sizeof entry);
+    CHECK(entry.attr.ino == pending->node && entry.nodeid > pending->version);
+    kernel->lookups++;
+}
+
+/* A name means another version now, whose number the notification has for our sake. */
+static void take_back(struct kernel *kernel, const struct message *message)
+{
+    struct taken_back entry;
+    memcpy(&entry, message->bytes + sizeof message->out, sizeof entry);
+    CHECK(entry.parent < NODES && entry.namelen == 4);
+    kernel->nodes[entry.parent].version = entry.version;
+    kernel->taken_back++;
+}
+
 /* Take one answer; a stale one, for a request that was sent again, is ENOENT to a real keeper. */
 static void take_answer(struct kernel *kernel)
 {
     struct message message = hear(kernel->bench->kernel);
+    if (message.out.unique == 0 && message.out.error == FUSE_NOTIFY_INVAL_ENTRY) {
+        take_back(kernel, &message);
+        return;
+    }
     if (message.out.unique == 0) {
         CHECK(message.out.error == NOTIFY_RESEND);
         resend(kernel);
@@ -112,6 +149,8 @@ static void take_answer(struct kernel *kernel)
             opened(kernel, pending.node, &message);
         if (pending.opcode == FUSE_READ)
             check_read(kernel, &pending, &message);
+        if (pending.opcode == FUSE_LOOKUP)
+            check_lookup(kernel, &pending, &message);
         return;
     }
 }
@@ -130,8 +169,11 @@ static void ask_something(struct kernel *kernel, unsigned int *seed)
     uint64_t node = 1 + (uint64_t)rand_r(seed) % (NODES - 1);
     struct pending pending = {.unique = kernel->next_unique += 2, .node = node, .opcode = FUSE_GETATTR};
     int open = kernel->nodes[node].cached + kernel->nodes[node].passthrough;
-    int dice = rand_r(seed) % 8;
-    if (open > 0 && (dice < 3 || open > 3) && !is_read(kernel, node)) {
+    int dice = rand_r(seed) % 12;
+    if (dice >= 8) {
+        pending.opcode = FUSE_LOOKUP;
+        pending.version = kernel->nodes[node].version;
+    } else if (open > 0 && (dice < 3 || open > 3) && !is_read(kernel, node)) {
         pending.opcode = FUSE_RELEASE; /* as the kernel: the mode goes before the message */
         if (kernel->nodes[node].cached > 0)
             kernel->nodes[node].cached--;
@@ -162,6 +204,44 @@ static void answer_read(struct bench *bench, const struct message *message, uint
     }
 }
 
+static struct fuse_entry_out entry_of(uint64_t folder, uint32_t version)
+{
+    return (struct fuse_entry_out){.nodeid = version + 1, .attr = {.ino = folder}};
+}
+
+/* Say what stands at the name in a folder. */
+static void expect_name(struct bench *bench, uint64_t folder, uint32_t version)
+{
+    struct {
+        struct control_message message;
+        struct control_name name;
+        char text[4];
+    } __attribute__((packed)) packet = {.message = {.op = CONTROL_NAMES, .node = folder},
+                                        .name = {.entry = entry_of(folder, version), .length = 4},
+                                        .text = {'n', 'a', 'm', 'e'}};
+    CHECK(send(bench->control, &packet, sizeof packet, MSG_NOSIGNAL) >= 0 || errno == EPIPE);
+}
+
+static void take_name_back(struct bench *bench, uint64_t folder, uint32_t version)
+{
+    struct {
+        struct taken_back entry;
+        char text[5];
+    } __attribute__((packed)) body = {{.parent = folder, .namelen = 4, .version = version}, "name"};
+    say(bench->worker, 0, -FUSE_NOTIFY_INVAL_ENTRY, &body, sizeof body);
+}
+
+/* Names are looked up, expected, and change. */
+static void change_names(struct bench *bench, uint64_t folder, uint32_t *version, unsigned int *seed)
+{
+    if (rand_r(seed) % 2 == 0)
+        expect_name(bench, folder, *version);
+    if (rand_r(seed) % 4 == 0)
+        take_name_back(bench, folder, ++*version);
+    if (rand_r(seed) % 4 == 0)
+        expect_name(bench, folder, *version);
+}
+
 /* One worker after another: registers, retires, answers, and dies in the middle of it. */
 static void *worker_main(void *argument)
 {
@@ -169,6 +249,7 @@ static void *worker_main(void *argument)
     unsigned int seed = 7;
     int until_death = 200;
     uint32_t numbers[NODES] = {0}; /* of the sources offered now, by node */
+    uint32_t versions[NODES] = {0};
     for (;;) {
         struct message message;
         message.length = receive(bench->worker, message.bytes, sizeof message.bytes);
@@ -186,6 +267,7 @@ static void *worker_main(void *argument)
             memset(numbers, 0, sizeof numbers);
             continue;
         }
+        change_names(bench, node, &versions[node], &seed);
         if (message.in.opcode == FUSE_READ) {
             answer_read(bench, &message, numbers, &seed);
             continue;
@@ -201,7 +283,10 @@ static void *worker_main(void *argument)
             tell(bench->control, CONTROL_YIELD, node, NULL, 0);
         if (message.in.opcode == FUSE_OPEN)
             say_open(bench->worker, message.in.unique, node, FOPEN_KEEP_CACHE);
-        else
+        else if (message.in.opcode == FUSE_LOOKUP) {
+            struct fuse_entry_out entry = entry_of(node, versions[node]);
+            say(bench->worker, message.in.unique, 0, &entry, sizeof entry);
+        } else
             say(bench->worker, message.in.unique, 0, NULL, 0);
         /* Of an OPEN that is not answered the keeper must know, wherever it is on its way. */
         if (ask_to_yield && hear_yield(bench->control, node, 0)) {
@@ -230,6 +315,8 @@ int main(void)
         take_answer(&kernel);
     CHECK(atomic_load(&yielded) > 0);
     CHECK(kernel.passthrough_opens > 0 && kernel.cached_opens > 0 && kernel.reads > 0);
+    CHECK(kernel.taken_back > 0 && names_answered(&bench.channel.names) > 100);
+    CHECK(kernel.lookups > (int)names_answered(&bench.channel.names));
     CHECK(atomic_load(&bench.channel.reads.failed) == 0);
     CHECK(atomic_load(&bench.channel.counters.takeovers) > 0);
     CHECK(atomic_load(&bench.channel.counters.bad_messages) == 0);

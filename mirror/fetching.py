@@ -209,7 +209,12 @@ class Run:
             await self._catch_up(send, PUT_OFF)
 
         async with send:
-            await walk(self._engine.namespace, self._patterns, found, self._failed, ask=ask)
+            try:
+                await walk(self._engine.namespace, self._patterns, found, self._failed, ask=ask)
+            except OriginFailed as exc:
+                self._gave_up = exc
+                self._scope.cancel()
+                return
             self.summary.listing = False
             while self._handed_out or self._shares.put_off:
                 await self._catch_up(send, 0)

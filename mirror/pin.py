@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from cache.patterns import Patterns
-from mirror.background import background
+from mirror.background import background, together
 from mirror.budget import Budget
 from mirror.crew import Helper
 from mirror.engine import Engine, open_engine
@@ -106,7 +106,7 @@ class _Listing:
         budget = await Budget.of(self._engine.cache, self._engine.namespace.root.id)
         send, receive = trio.open_memory_channel[File](jobs)
 
-        async with trio.open_nursery() as nursery:
+        async with together() as nursery:
 
             def count(path: str, size: int) -> None:
                 self.summary.bytes_total += size

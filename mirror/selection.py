@@ -16,6 +16,7 @@ from cache.patterns import Patterns
 from mirror.background import together
 from mirror.errors import MirrorError, SetupError, UsageError
 from mirror.namespace import Namespace
+from mirror.walking import Failures
 
 File = tuple[str, Node]
 """Path below the source, and node."""
@@ -67,16 +68,22 @@ async def walk(
         found: awaited with each page of them; the walk goes no further until it returns.
         failed: called for a folder that cannot be listed; the walk goes on with the others.
         ask: list folders that are not fresh by the namespace's TTL; False: only those never listed.
+
+    Raises:
+        OriginFailed: many in a row could not be, for the origin does not answer.
     """
     folders = [("", namespace.root.id)]
+    failures = Failures()
     while folders:
         path, folder = folders.pop()
         one = _Folder(namespace, patterns, found, path, folder)
         try:
             if ask or namespace.node(folder).listed_at is None:
                 await one.listed()
+                failures.succeeded()
         except MirrorError as exc:
             failed(path or "/", exc)
+            failures.add(path, exc)
             continue
         while await one.look():
             pass

@@ -13,7 +13,11 @@ from cache import Cache, Node
 from cache.patterns import Patterns
 from mirror.budget import Budget
 from mirror.engine import open_source
+from mirror.errors import OriginFailed
 from mirror.fetching import MUCH, Run
+from mirror.pin import pin
+from mirror.remotes.base import Listing, NotModified
+from mirror.remotes.file.remote import FileRemote
 from mirror.shares import NEIGHBOURS
 from mirror.warm import Summary, warm
 from tests.cache.support import complete, read_all
@@ -112,3 +116,45 @@ async def test_who_helps_is_called_when_much_is_missing_and_nobody_else_fetches_
                 other.turns.give_back(first.entry // NEIGHBOURS)
         assert run.summary.files_done == missing
     assert len(calls) == called
+
+
+@pytest.fixture
+def broken(source: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Forty folders; those named here cannot be listed. The others have a file each."""
+    folders: list[str] = []
+    listing = FileRemote.list
+    for number in range(40):
+        folder = Path(source.removeprefix("file://")) / f"d{number:02}"
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x")
+
+    async def fails(self: FileRemote, path: str, validator: str | None = None) -> Listing | NotModified:
+        if path in folders:
+            raise OriginFailed("the link is down")
+        return await listing(self, path, validator)
+
+    monkeypatch.setattr(FileRemote, "list", fails)
+    return folders
+
+
+async def test_a_run_gives_up_when_many_folders_in_a_row_cannot_be_listed(
+    source: str, broken: list[str], tmp_path: Path
+) -> None:
+    """Each of them costs a deadline, and there may be a million."""
+    broken += [f"d{number:02}" for number in range(40)]
+    gave_up = "the link is down; gave up after 10 folders in a row"
+    with pytest.raises(OriginFailed, match=gave_up):
+        await warm(source, [], tmp_path / "cache", jobs=4, deadline=0.1, report=lambda _: None)
+    with pytest.raises(OriginFailed, match=gave_up):
+        await pin(source, [], tmp_path / "cache", jobs=4, deadline=0.1, fetching=True, report=lambda _: None)
+    async with Cache.open(tmp_path / "cache") as cache:
+        assert cache.pins.all() == []
+
+
+async def test_a_run_goes_on_while_some_folders_can_be_listed(
+    source: str, broken: list[str], tmp_path: Path
+) -> None:
+    broken += [f"d{number:02}" for number in range(40) if number % 5]
+    summary = await warm(source, [], tmp_path / "cache", jobs=4, deadline=0.1, report=lambda _: None)
+    assert (summary.failed, summary.files_done) == (32, len(NAMES) + 8)
+    assert {reason for _, reason in summary.failures} == {"the link is down"}

@@ -358,7 +358,7 @@ async def test_nothing_is_left_of_a_thousand_connections(files: Files) -> None:
     before = _descriptors(), _resident()
     await many(999)
     gc.collect()
-    assert _descriptors() == before[0]
+    assert _descriptors() <= before[0]  # fewer: earlier tests may have left some that are gone by now
     # OpenSSL has some 40 KiB for a connection.
     assert _resident() - before[1] < 8 << 20
 

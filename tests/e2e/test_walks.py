@@ -12,6 +12,7 @@ from tests.support.data import noise, put
 from tests.support.failures import errno_of
 from tests.support.mounts import Mount, mounted
 from tests.support.servers import Server
+from tests.support.waiting import eventually
 
 FILES = 300
 
@@ -106,3 +107,15 @@ def test_a_walk_over_what_is_cached_reaches_no_worker_either(walked: Mount, orig
         assert counters["opens_passthrough"] == FILES
         assert counters["opens_by_keeper"] > FILES * 3 // 4
         assert counters["opens"] < FILES // 4
+
+
+def test_names_that_are_expected_are_as_fresh_as_any(tree: Path, origin: Server) -> None:
+    """Nobody tells of the change: the folder is listed again after its TTL, as for names the kernel has."""
+    with mounted(origin.url, args=["--ttl", "1"]) as mount:
+        for number in range(100):
+            read(mount, number)
+        (tree / name_of(110)).unlink()
+        put(tree, name_of(111), noise("other", 50))
+        eventually(lambda: errno_of((mount.path / name_of(110)).stat) == "ENOENT", "it is gone")
+        eventually(lambda: (mount.path / name_of(111)).stat().st_size == 50, "it has changed")
+        assert read(mount, 111) == noise("other", 50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
+from mirror import heap
 from mirror.limits import raise_descriptor_limit
 
 SWITCH_SECONDS = 0.001
@@ -18,6 +19,7 @@ GARBAGE = 20_000
 def keep_steps_short() -> None:
     """To be called when everything is imported, and before there are threads."""
     raise_descriptor_limit()
+    heap.keep_buffers()
     sys.setswitchinterval(SWITCH_SECONDS)
     # What was imported stays: looking through it for garbage takes 12 to 40 ms each time, in any thread, and
     # finds nothing.

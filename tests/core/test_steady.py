@@ -31,3 +31,27 @@ print("Limit:", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     )
     status = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
     assert int(status["FDSize"]) >= min(TABLE, int(status["Limit"]))
+
+
+def test_the_memory_of_buffers_is_used_again() -> None:
+    """Else each has its pages made anew by the system."""
+    program = """
+import resource
+from mirror.steady import keep_steps_short
+keep_steps_short()
+def use():
+    buffers = [bytearray(1 << 20) for _ in range(8)]
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert int(done.stdout) < 8 * 256, "as many pages as one round takes"

@@ -160,8 +160,8 @@ def processes_option(command: Callable[..., None]) -> Callable[..., None]:
         "--processes",
         type=click.IntRange(1, 256),
         metavar="N",
-        help="Processes that share the fetching and its connections.  [default: one for each CPU, at most 4; "
-        "1 with --bwlimit]",
+        help="Processes that share the fetching and its connections.  [default: one for every two CPUs, at "
+        "most 4; 1 with --bwlimit]",
     )(command)
 
 

@@ -32,7 +32,7 @@ def test_any_line_fits_into_a_packet() -> None:
         (3, 8, 1, None, 1),
         (3, 8, 16, "1M", 1),
         (None, 1, 16, None, 1),
-        (None, 99, 99, None, min(4, len(os.sched_getaffinity(0)))),
+        (None, 99, 99, None, max(1, min(4, len(os.sched_getaffinity(0)) // 2))),
     ],
 )
 def test_how_many(said: int | None, jobs: int, connections: int, bwlimit: str | None, expected: int) -> None:

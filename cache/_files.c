@@ -242,6 +242,31 @@ static PyObject *sum_of(PyObject *module, PyObject *args)
     return PyLong_FromUnsignedLong(sum);
 }
 
+static PyObject *begin_writing(PyObject *module, PyObject *numbers)
+{
+    (void)module;
+    PyObject *list = PySequence_Fast(numbers, "descriptors are a sequence");
+    if (list == NULL)
+        return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(list);
+    int *fds = PyMem_Calloc((size_t)count + 1, sizeof *fds);
+    for (Py_ssize_t i = 0; fds != NULL && i < count; i++)
+        fds[i] = (int)PyLong_AsLong(PySequence_Fast_GET_ITEM(list, i));
+    Py_DECREF(list);
+    if (fds == NULL)
+        return PyErr_NoMemory();
+    if (!PyErr_Occurred()) {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < count; i++)
+            sync_file_range(fds[i], 0, 0, SYNC_FILE_RANGE_WRITE);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(fds);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 /* -- the thread ------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -435,6 +460,8 @@ static PyMethodDef functions[] = {
     {"store", make_store, METH_VARARGS,
      "A job that writes, and then gives the file its name if it has two: (fd, offset, block, chunks[, part, final, "
      "inode, size])."},
+    {"begin_writing", begin_writing, METH_O,
+     "Have the disk begin with what was written to files, by their descriptors; nothing is promised."},
     {"crc32c", sum_of, METH_VARARGS, "CRC-32C of data, or of what a sum was taken of with data behind it."},
     {NULL, NULL, 0, NULL},
 };

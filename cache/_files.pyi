@@ -87,3 +87,9 @@ def store(
 
 def crc32c(data: Buffer, crc: int = ..., /) -> int:
     """CRC-32C of ``data``, or of what ``crc`` is the sum of with ``data`` behind it."""
+
+def begin_writing(fds: Sequence[int], /) -> None:
+    """Have the disk begin with what was written to files; nothing is promised.
+
+    It may wait for the disk. One that is not open is passed over.
+    """

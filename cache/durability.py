@@ -5,6 +5,8 @@ follows it: no row ever speaks of bytes that a power cut could still take.
 
 - A *checkpoint* of an object that is being filled: ``fdatasync``, then the extents that were present
   before it. At most about once a second, or every 64 MiB.
+- Meanwhile the disk is given what complete objects hold, some at a time: so less is left to do when they
+  are sealed, and when somebody waits for that.
 - *Sealing* complete objects: data to disk; then the identity attribute, whose presence proves the
   data; attribute and names to disk; then the rows, in one transaction; then the leases end. For a batch
   each step is taken for all objects before the next one, and from a few objects on with one ``syncfs``:
@@ -28,7 +30,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from cache import errors, identity, rows
+from cache import _files, errors, identity, rows
 from cache.errors import CacheBroken, CacheError
 from cache.held import Held, HeldState
 from cache.identity import Identity
@@ -52,6 +54,8 @@ PLENTY = 4 * 1024**3
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 """A checkpoint is due so long after the first, or so much after the last write that none covers."""
+BEGUN_TOGETHER = 32
+"""So many complete objects are given to the disk at once, long before they have to be there."""
 TOGETHER = 8
 """From so many objects on, the whole file system is synced at once."""
 USED_SECONDS = 10.0
@@ -90,6 +94,7 @@ class Durability:
         # All below is guarded by _wake.
         self._complete: list[Held] = []
         self._unsealed = 0  # of _complete and of those being sealed
+        self._begun = 0  # of _complete, those that the disk was given
         self._dirty: set[Held] = set()
         self._used: dict[int, float] = {}
         self._unlocked: list[tuple[int, int]] = []  # descriptor, and how often its lock was tried
@@ -145,6 +150,8 @@ class Durability:
             elif len(self._complete) == self._leases // 2:
                 self._seal_at = time.monotonic()
                 self._be_awake(self._seal_at)
+            if self._many_to_begin():
+                self._be_awake(0.0)
 
     def forget(self, held: Held) -> None:
         """Never mind: it was discarded."""
@@ -214,10 +221,14 @@ class Durability:
 
     def _due(self) -> float:
         """Monotonic seconds when the next thing has to be done; with the lock."""
-        if self._flushes or self._ending:
+        if self._flushes or self._ending or self._many_to_begin():
             return 0.0
         times = (self._seal_at, self._used_at, self._lock_at, *(held.next_checkpoint for held in self._dirty))
         return min((at for at in times if at is not None), default=inf)
+
+    def _many_to_begin(self) -> bool:
+        """With the lock."""
+        return len(self._complete) - self._begun >= BEGUN_TOGETHER
 
     def _turn(self) -> bool:
         """Wait until something is due and do all that is; True: it was the last time."""
@@ -231,7 +242,8 @@ class Durability:
             used: dict[int, float] = {}
             unlocked: list[tuple[int, int]] = []
             if now >= (self._seal_at or inf):
-                complete, self._complete, self._seal_at = self._complete, [], None
+                complete, self._complete, self._seal_at, self._begun = self._complete, [], None, 0
+            begun, self._begun = self._complete[self._begun :], len(self._complete)
             if now >= (self._used_at or inf):
                 used, self._used, self._used_at = self._used, {}, None
             if now >= (self._lock_at or inf):
@@ -242,6 +254,8 @@ class Durability:
         self.syncing = bool(complete or dirty)
         began = time.monotonic()
         try:
+            # Descriptors that others close meanwhile do no harm.
+            _files.begin_writing([held.lease.fd for held in begun])
             self._seal(complete)
             self._checkpoint(dirty)
             if complete:

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from cache import _files
-from cache._files import Job, store, take
+from cache._files import Job, begin_writing, store, take
 from cache.file_thread import done, file_thread
 from tests.support.waiting import eventually
 
@@ -258,3 +258,16 @@ def test_one_that_goes_with_an_error_leaves_the_error() -> None:
 
     with pytest.raises(TypeError):
         made()
+
+
+def test_the_disk_begins_with_what_was_written(tmp_path: Path) -> None:
+    """Whatever is open; what is not is nobody's."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100_000))
+    with path.open("rb") as file:
+        begin_writing([])
+        begin_writing([file.fileno(), -1, 1 << 30])
+        with pytest.raises(TypeError):
+            begin_writing([file.fileno(), "x"])  # type: ignore[list-item]
+        with pytest.raises(TypeError):
+            begin_writing(file.fileno())  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from cache import Cache, Extents, identity, names
+from cache import Cache, Extents, _files, durability, identity, names
+from cache.durability import BEGUN_TOGETHER
 from cache.names import Names
 from tests.cache.support import complete, content, file, files, fill, read_all, write
 from tests.support.waiting import eventually
@@ -58,6 +60,28 @@ async def test_a_complete_object_is_served_at_once_and_sealed_later(cache: Cache
     os.close(fd2)
     assert cache.objects.fill(node) is None, "what is complete is not filled"
     assert not list(home.glob("objects/*/*.part"))
+
+
+async def test_the_disk_has_complete_objects_long_before_they_are_sealed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some at a time, each once: there is less to wait for at the end."""
+    monkeypatch.setattr(durability, "GATHER_SECONDS", 600.0)
+    begun: list[int] = []
+
+    def begin(fds: Sequence[int]) -> None:
+        begun.extend(os.fstat(fd).st_ino for fd in fds)
+
+    monkeypatch.setattr(_files, "begin_writing", begin)
+    async with Cache.open(home) as cache:
+        nodes = await files(cache, *(file(f"{number}", 1000) for number in range(100)))
+        for node in nodes:
+            complete(cache, node)
+        await trio.to_thread.run_sync(eventually, lambda: len(begun) > 100 - BEGUN_TOGETHER, "it has begun")
+        assert sealed_rows(home) == []
+        await cache.objects.sync()
+        assert len(sealed_rows(home)) == 100
+    assert len(begun) == len(set(begun))
 
 
 async def test_what_was_fetched_before_a_restart_is_not_fetched_again(home: Path) -> None:

@@ -349,7 +349,8 @@ class Fetcher:
                 continue
             try:
                 fd = self._objects.open_complete(node)
-            except CacheError as exc:
+            except (CacheError, OSError) as exc:
+                # Whoever opens it is told. Nobody waits for this, and nothing else must end with it.
                 log.debug("%s is not handed over before it is opened: %s", node.name, exc)
                 return
             if fd is not None:

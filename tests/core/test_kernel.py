@@ -11,10 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from cache import Changes, Kind, Node
+from cache import Changes
 from mirror.keeper.control import Registrar
 from mirror.keeper.questions import Questions
 from mirror.worker.kernel import Kernel
+from tests.support.nodes import file_node
 from tests.support.waiting import eventually
 
 Sent = SimpleQueue[tuple[int, bytes]]
@@ -65,28 +66,9 @@ async def kernel(registrar: Registrar, keeper: NoKeeper) -> Kernel:
     return Kernel(registrar, keeper)
 
 
-def file(number: int, folder: int, name: str) -> Node:
-    return Node(
-        id=number,
-        entry=number,
-        source=1,
-        parent=folder,
-        name=name,
-        kind=Kind.FILE,
-        size=1,
-        mtime_ns=None,
-        mtime_resolution_ns=1,
-        validator=None,
-        checked_at=None,
-        listed_at=None,
-        listing_validator=None,
-        current=True,
-    )
-
-
 def added(*names: str) -> Changes:
     """Names in folder 5 that were absent."""
-    return Changes([file(10 + at, 5, name) for at, name in enumerate(names)], [], [])
+    return Changes([file_node(10 + at, 5, name) for at, name in enumerate(names)], [], [])
 
 
 async def test_nothing_is_sent_before_the_session_has_begun(

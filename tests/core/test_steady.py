@@ -9,6 +9,18 @@ from pathlib import Path
 from mirror.limits import TABLE
 
 
+def printed(program: str) -> str:
+    """What a new interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    return done.stdout
+
+
 def test_nobody_waits_for_a_larger_table_of_descriptors() -> None:
     """It has room from the start, as far as this process may use it; nothing is left open for that."""
     program = """
@@ -22,14 +34,7 @@ assert gc.get_freeze_count() > 1000
 print(open("/proc/self/status").read())
 print("Limit:", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    status = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+    status = dict(line.split(":", 1) for line in printed(program).splitlines() if ":" in line)
     assert int(status["FDSize"]) >= min(TABLE, int(status["Limit"]))
 
 
@@ -47,11 +52,4 @@ for _ in range(100):
     use()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert int(done.stdout) < 8 * 256, "as many pages as one round takes"
+    assert int(printed(program)) < 8 * 256, "as many pages as one round takes"

@@ -8,25 +8,11 @@ import pytest
 
 from cache import Kind, Node
 from mirror.fetch.ahead import FIRST_WINDOW, LARGEST_FILE, LARGEST_WINDOW, ReadAhead
+from tests.support.nodes import file_node
 
 
 def file(entry: int, size: int = 1000, kind: Kind = Kind.FILE) -> Node:
-    return Node(
-        id=entry,
-        entry=entry,
-        source=1,
-        parent=7,
-        name=f"{entry:05}",
-        kind=kind,
-        size=size,
-        mtime_ns=None,
-        mtime_resolution_ns=1,
-        validator=None,
-        checked_at=None,
-        listed_at=None,
-        listing_validator=None,
-        current=True,
-    )
+    return file_node(entry, size=size, kind=kind)
 
 
 def folder_of(files: Sequence[Node]) -> ReadAhead:

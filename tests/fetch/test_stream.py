@@ -5,31 +5,16 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from cache import Kind, Node
 from mirror.fetch.slots import Fixed, Priority, Slots
 from mirror.fetch.stream import IDLE, File, Stream
 from mirror.retry import Schedule
 from tests.support.data import KiB, MiB, noise
 from tests.support.fake_remote import MTIME, FakeRemote, Source
+from tests.support.nodes import file_node
 
 DATA = noise("stream", 8 * MiB)
 SCHEDULE = Schedule(first=0.1, longest=1.0, tries=3, deadline=30.0)
-NODE = Node(
-    id=2,
-    entry=2,
-    source=1,
-    parent=1,
-    name="a",
-    kind=Kind.FILE,
-    size=len(DATA),
-    mtime_ns=MTIME,
-    mtime_resolution_ns=1,
-    validator=None,
-    checked_at=None,
-    listed_at=None,
-    listing_validator=None,
-    current=True,
-)
+NODE = file_node(2, folder=1, name="a", size=len(DATA), mtime_ns=MTIME)
 
 
 def stream(remote: FakeRemote, slots: Slots | None = None) -> Stream:

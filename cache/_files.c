@@ -250,21 +250,24 @@ static PyObject *begin_writing(PyObject *module, PyObject *numbers)
         return NULL;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(list);
     int *fds = PyMem_Calloc((size_t)count + 1, sizeof *fds);
-    for (Py_ssize_t i = 0; fds != NULL && i < count; i++)
-        fds[i] = (int)PyLong_AsLong(PySequence_Fast_GET_ITEM(list, i));
-    Py_DECREF(list);
-    if (fds == NULL)
+    if (fds == NULL) {
+        Py_DECREF(list);
         return PyErr_NoMemory();
-    if (!PyErr_Occurred()) {
+    }
+    bool good = true;
+    for (Py_ssize_t i = 0; good && i < count; i++) {
+        fds[i] = (int)PyLong_AsLong(PySequence_Fast_GET_ITEM(list, i));
+        good = fds[i] != -1 || !PyErr_Occurred();
+    }
+    Py_DECREF(list);
+    if (good) {
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < count; i++)
             sync_file_range(fds[i], 0, 0, SYNC_FILE_RANGE_WRITE);
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(fds);
-    if (PyErr_Occurred())
-        return NULL;
-    Py_RETURN_NONE;
+    return good ? Py_NewRef(Py_None) : NULL;
 }
 
 /* -- the thread ------------------------------------------------------------------------------- */

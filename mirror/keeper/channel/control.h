@@ -1,7 +1,8 @@
 /* Registrations, sources and names: what the worker asks of the keeper beside the FUSE messages.
  *
- * One message per SOCK_SEQPACKET packet, of a fixed form but for NAMES; only YIELD is answered. What the worker hears beside that is
- * TOLD: the kernel has got all notifications that came before a mark of this number (NOTIFY_MARK).
+ * One message per SOCK_SEQPACKET packet, of a fixed form but for NAMES; only YIELD is answered. What the
+ * worker hears beside that is TOLD: the kernel has got all notifications that came before a mark of this
+ * number (NOTIFY_MARK).
  *
  * A worker sends REGISTER before it answers an OPEN, and the OPEN's reply is looked at only after this
  * socket has been drained: so that open already gets passthrough, without a round trip. In the same way

@@ -167,8 +167,10 @@ static bool handle_lookup(struct channel *channel, const struct fuse_in_header *
     const char *text = (const char *)message + sizeof *header;
     struct fuse_entry_out entry;
     size_t length = strnlen(text, header->len - sizeof *header);
-    return names_take(&channel->names, header->nodeid, text, length, &entry) &&
-           (answer(channel, header->unique, 0, &entry, sizeof entry), true);
+    if (!names_take(&channel->names, header->nodeid, text, length, &entry))
+        return false;
+    answer(channel, header->unique, 0, &entry, sizeof entry); /* whoever is gone leaves the next one to the worker */
+    return true;
 }
 
 static bool handle_open(struct channel *channel, const struct fuse_in_header *header, const void *message)

@@ -4,10 +4,10 @@
  * the worker says beforehand what stands at the names to come, and the down thread answers. An answer is
  * given once: from then on the kernel knows the name itself.
  *
- * It is the worker's promise as any answer of its own: what it takes back from the kernel (FUSE_NOTIFY_INVAL_ENTRY)
- * is taken out here first, and the kernel holds the folder while it looks up a name, so what was answered in
- * that moment is taken back from it after that. The table is one worker's and goes with it; whoever was
- * offered longest ago makes room.
+ * It is the worker's promise as any answer of its own: what it takes back from the kernel
+ * (FUSE_NOTIFY_INVAL_ENTRY) is taken out here first, and the kernel holds the folder while it looks up a
+ * name, so what was answered in that moment is taken back from it after that. The table is one worker's and
+ * goes with it; whoever was offered longest ago makes room.
  */
 #ifndef MIRROR_NAMES_H
 #define MIRROR_NAMES_H

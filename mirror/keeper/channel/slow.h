@@ -16,7 +16,7 @@
 
 #define CHORE_MAX 320 /* out header, fuse_notify_inval_entry_out and a name of 255 bytes */
 #define CHORES 4096
-#define CLOSINGS 1024 /* so much waits, and a closing finds no room: the rest is left to what several workers notify */
+#define CLOSINGS 1024 /* closings find no room behind so much: the rest is for what several workers notify */
 
 enum chore_kind {
     CHORE_CLOSE,

@@ -125,7 +125,7 @@ static void forget_name(struct channel *channel, size_t length)
         return;
     memcpy(&entry, channel->up_buffer + start - sizeof entry, sizeof entry);
     control_drain(&channel->control, channel->control_fd);
-    if (entry.namelen < length - start + 1)
+    if (entry.namelen <= length - start)
         names_forget(&channel->names, entry.parent, (char *)channel->up_buffer + start, entry.namelen);
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from cache import policy
+from cache import bulk, policy
 from cache.model import Arrival
 from cache.policy import Queue
 
@@ -16,6 +16,7 @@ PINNED = 2
 """The queue beside those of the policy: what is pinned, and not looked at."""
 
 _GHOSTS = "SELECT node, clock FROM ghosts WHERE node IN (SELECT value FROM json_each(?))"
+_RETURNED = "DELETE FROM ghosts WHERE node IN (SELECT value FROM json_each(?))"
 _OLDEST = "SELECT used_clock FROM objects WHERE queue = ? ORDER BY position, node LIMIT 1"
 
 
@@ -33,7 +34,7 @@ class Arrivals:
         self._db = db
         (self._clock,) = db.execute("SELECT clock FROM space").fetchone()
         self._began_at = self._clock
-        self._ghosts: dict[int, int] = dict(db.execute(_GHOSTS, (str([*nodes]),)).fetchall())
+        self._ghosts: dict[int, int] = dict(db.execute(_GHOSTS, (bulk.array(nodes),)).fetchall())
         self._returned: list[int] = []
         bytes_ = dict(db.execute("SELECT queue, bytes FROM queues").fetchall())
         self._main_bytes: int = bytes_[Queue.MAIN]
@@ -73,4 +74,4 @@ class Arrivals:
         """Write down what their arrival changes."""
         if self._clock != self._began_at:
             self._db.execute("UPDATE space SET clock = ?", (self._clock,))
-        self._db.executemany("DELETE FROM ghosts WHERE node = ?", [(node,) for node in self._returned])
+        self._db.execute(_RETURNED, (bulk.array(self._returned),))

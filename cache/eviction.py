@@ -15,7 +15,7 @@ from functools import partial
 
 import trio
 
-from cache import policy
+from cache import bulk, policy
 from cache.arrivals import PINNED
 from cache.errors import CacheError
 from cache.held import Held
@@ -50,7 +50,7 @@ _QUEUE = """
     SELECT node, occupied, used_clock, position FROM objects
     WHERE queue = ? AND (position, node) > (?, ?) ORDER BY position, node LIMIT ?
 """
-_PUT_ASIDE = "UPDATE objects SET queue = ? WHERE node = ?"
+_PUT_ASIDE = "UPDATE objects SET queue = ? WHERE node IN (SELECT value FROM json_each(?))"
 
 
 async def nobody_has_any(_nodes: Sequence[int]) -> set[int]:
@@ -263,7 +263,7 @@ class Eviction:
 
     def _note(self, pinned: Sequence[int], budget: int) -> None:
         def work(db: sqlite3.Connection) -> None:
-            db.executemany(_PUT_ASIDE, [(PINNED, node) for node in pinned])
+            db.execute(_PUT_ASIDE, (PINNED, bulk.array(pinned)))
             (clock,) = db.execute("SELECT clock FROM space").fetchone()
             db.execute("DELETE FROM ghosts WHERE clock < ?", (policy.forget_ghosts_before(clock, budget),))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from cache import bulk
 from cache.index import Row
 from cache.model import Changes, Entry, Kind, Node, same_version
 
@@ -23,17 +24,20 @@ COLUMNS = (
 
 _KINDS = {kind.value: kind for kind in Kind}
 
-_INSERT = f"INSERT INTO nodes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_INSERT = f"INSERT INTO nodes ({COLUMNS}) VALUES {{rows}}"  # noqa: S608
 
 _UPDATE = """
-    UPDATE nodes SET size = ?, mtime_ns = ?, mtime_resolution_ns = ?, validator = ?, checked_at = ?,
-                     current = ?, listed_size = ? WHERE id = ?
+    UPDATE nodes SET size = new.column2, mtime_ns = new.column3, mtime_resolution_ns = new.column4,
+                     validator = new.column5, checked_at = new.column6, current = new.column7,
+                     listed_size = new.column8
+    FROM (VALUES {rows}) AS new
+    WHERE id = new.column1
 """
 
-_RETIRE_FILE = "UPDATE nodes SET current = 0 WHERE id = ?"
+_RETIRE_FILES = "UPDATE nodes SET current = 0 WHERE id IN (SELECT value FROM json_each(?))"
 
 # What the origin has replaced goes before everything else, unless it is opened again.
-_GOES_FIRST = "UPDATE objects SET queue = 0, position = -1 WHERE node = ?"
+_GO_FIRST = "UPDATE objects SET queue = 0, position = -1 WHERE node IN (SELECT value FROM json_each(?))"
 _ALL_GO_FIRST = """
     WITH RECURSIVE below (id) AS (
         SELECT ? UNION
@@ -156,7 +160,7 @@ def put_root(db: sqlite3.Connection, url: str) -> Node:
         return known
     id_ = free_id(db)
     root = Node(id_, id_, id_, 0, url, Kind.FOLDER, None, None, 1_000_000_000, None, None, None, None, True)
-    db.execute(_INSERT, _row_of(root))
+    bulk.execute(db, _INSERT, [_row_of(root)])
     return root
 
 
@@ -263,8 +267,8 @@ def write(db: sqlite3.Connection, merged: Merged, removed: Sequence[Node] = ()) 
     """Write what `merge` decided, and that other nodes are gone."""
     # First away with the old, for a name has one current version.
     retire(db, [*merged.retired, *removed])
-    db.executemany(_UPDATE, map(_update_of, merged.updated))
-    db.executemany(_INSERT, map(_row_of, merged.inserted))
+    bulk.execute(db, _UPDATE, map(_update_of, merged.updated))
+    bulk.execute(db, _INSERT, map(_row_of, merged.inserted))
 
 
 def confirm_listing(db: sqlite3.Connection, folder: int, at: float) -> None:
@@ -281,7 +285,7 @@ def put_entry(db: sqlite3.Connection, parent: int, entry: Entry, at: float) -> N
     old = child(db, parent, entry.name)
     if old is not None and same_version(old, entry):
         node = replace(_learned(old, entry, listed=False), checked_at=at)
-        db.execute(_UPDATE, _update_of(node))
+        bulk.execute(db, _UPDATE, [_update_of(node)])
         return node
     folder = node_by_id(db, parent)
     if folder is None or folder.kind is not Kind.FOLDER:
@@ -292,12 +296,12 @@ def put_entry(db: sqlite3.Connection, parent: int, entry: Entry, at: float) -> N
         retire(db, [old])
     returning = _returning(past, entry, at, listed=False)
     if returning is not None:
-        db.execute(_UPDATE, _update_of(returning))
+        bulk.execute(db, _UPDATE, [_update_of(returning)])
         return returning
     id_ = free_id(db)
     cookie = old.entry if old is not None else _cookie(past, id_)
     node = _new(id_, cookie, folder, place_of(db, parent), entry, at, listed=False)
-    db.execute(_INSERT, _row_of(node))
+    bulk.execute(db, _INSERT, [_row_of(node)])
     return node
 
 
@@ -319,7 +323,7 @@ def renew(db: sqlite3.Connection, id_: int) -> Node | None:
     retire(db, [old])
     new = free_id(db)
     node = replace(old, id=new, key=sha256(old.key + new.to_bytes(8, "little")).digest()[:20])
-    db.execute(_INSERT, _row_of(node))
+    bulk.execute(db, _INSERT, [_row_of(node)])
     return node
 
 
@@ -368,6 +372,7 @@ def place_of(db: sqlite3.Connection, folder: int) -> str:
 
 def _update_of(node: Node) -> Row:
     return (
+        node.id,
         node.size,
         node.mtime_ns,
         node.mtime_resolution_ns,
@@ -375,17 +380,16 @@ def _update_of(node: Node) -> Row:
         node.checked_at,
         int(node.current),
         int(node.listed_size),
-        node.id,
     )
 
 
 def retire(db: sqlite3.Connection, nodes: Sequence[Node]) -> None:
     """Let nodes stand at their names no more; with folders all below them."""
-    files = [(node.id,) for node in nodes if node.kind is Kind.FILE]
+    files = bulk.array(node.id for node in nodes if node.kind is Kind.FILE)
     folders = [(node.id,) for node in nodes if node.kind is Kind.FOLDER]
-    db.executemany(_GOES_FIRST, files)
+    db.execute(_GO_FIRST, (files,))
     db.executemany(_ALL_GO_FIRST, folders)
-    db.executemany(_RETIRE_FILE, files)
+    db.execute(_RETIRE_FILES, (files,))
     db.executemany(_RETIRE_FOLDER, folders)
 
 

@@ -188,12 +188,12 @@ static PyObject *make_take(PyObject *module, PyObject *args)
 static PyObject *make_store(PyObject *module, PyObject *args)
 {
     (void)module;
-    int into;
+    int into, wanted = 1;
     long long at, block, length = 0;
     unsigned long long inode = 0;
     PyObject *chunks, *part = NULL, *final = NULL;
-    if (!PyArg_ParseTuple(args, "iLLO!|O&O&KL", &into, &at, &block, &PyList_Type, &chunks, PyUnicode_FSConverter,
-                          &part, PyUnicode_FSConverter, &final, &inode, &length))
+    if (!PyArg_ParseTuple(args, "iLLO!|O&O&KLp", &into, &at, &block, &PyList_Type, &chunks, PyUnicode_FSConverter,
+                          &part, PyUnicode_FSConverter, &final, &inode, &length, &wanted))
         goto refused;
     if (at < 0 || block <= 0 || (part == NULL) != (final == NULL)) {
         PyErr_SetString(PyExc_ValueError, "an offset is not negative, a block not empty, and a file has two names");
@@ -209,6 +209,7 @@ static PyObject *make_store(PyObject *module, PyObject *args)
     job->block = block;
     job->inode = (ino_t)inode;
     job->length = (off_t)length;
+    job->wanted = wanted;
     Py_ssize_t count = PyList_GET_SIZE(chunks);
     job->chunks = PyMem_Calloc((size_t)count + 1, sizeof *job->chunks);
     if (job->chunks == NULL) {
@@ -240,34 +241,6 @@ static PyObject *sum_of(PyObject *module, PyObject *args)
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&data);
     return PyLong_FromUnsignedLong(sum);
-}
-
-static PyObject *begin_writing(PyObject *module, PyObject *numbers)
-{
-    (void)module;
-    PyObject *list = PySequence_Fast(numbers, "descriptors are a sequence");
-    if (list == NULL)
-        return NULL;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(list);
-    int *fds = PyMem_Calloc((size_t)count + 1, sizeof *fds);
-    if (fds == NULL) {
-        Py_DECREF(list);
-        return PyErr_NoMemory();
-    }
-    bool good = true;
-    for (Py_ssize_t i = 0; good && i < count; i++) {
-        fds[i] = (int)PyLong_AsLong(PySequence_Fast_GET_ITEM(list, i));
-        good = fds[i] != -1 || !PyErr_Occurred();
-    }
-    Py_DECREF(list);
-    if (good) {
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t i = 0; i < count; i++)
-            sync_file_range(fds[i], 0, 0, SYNC_FILE_RANGE_WRITE);
-        Py_END_ALLOW_THREADS
-    }
-    PyMem_Free(fds);
-    return good ? Py_NewRef(Py_None) : NULL;
 }
 
 /* -- the thread ------------------------------------------------------------------------------- */
@@ -462,9 +435,7 @@ static PyMethodDef functions[] = {
     {"take", make_take, METH_VARARGS, "A job that takes a lease: (part, final or None, whether to open a writer)."},
     {"store", make_store, METH_VARARGS,
      "A job that writes, and then gives the file its name if it has two: (fd, offset, block, chunks[, part, final, "
-     "inode, size])."},
-    {"begin_writing", begin_writing, METH_O,
-     "Have the disk begin with what was written to files, by their descriptors; nothing is promised."},
+     "inode, size[, wanted]])."},
     {"crc32c", sum_of, METH_VARARGS, "CRC-32C of data, or of what a sum was taken of with data behind it."},
     {NULL, NULL, 0, NULL},
 };

@@ -34,7 +34,7 @@ class Job(Generic[T]):
         """
 
     def named(self) -> tuple[int, int]:
-        """Take two descriptors of the file that got its name; the caller owns them."""
+        """Take two descriptors of the file that got its name, if they were wanted; the caller owns them."""
 
 class Thread(Generic[T]):
     def submit(self, jobs: list[Job[T]], token: T, /) -> None:
@@ -70,6 +70,7 @@ def store(
     final: str = ...,
     inode: int = ...,
     size: int = ...,
+    wanted: bool = ...,
     /,
 ) -> Job[T]:
     """Prepare to write, and then to give the file its final name.
@@ -83,13 +84,8 @@ def store(
         final: the name that it gets.
         inode: what the file has to be.
         size: how long it has to be then.
+        wanted: whether it is opened for readers; else it is looked at, and closed.
     """
 
 def crc32c(data: Buffer, crc: int = ..., /) -> int:
     """CRC-32C of ``data``, or of what ``crc`` is the sum of with ``data`` behind it."""
-
-def begin_writing(fds: Sequence[int], /) -> None:
-    """Have the disk begin with what was written to files; nothing is promised.
-
-    It may wait for the disk. One that is not open is passed over.
-    """

@@ -30,7 +30,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from cache import _files, errors, identity, rows
+from cache import _sealing, errors, identity, rows
 from cache.errors import CacheBroken, CacheError
 from cache.held import Held, HeldState
 from cache.identity import Identity
@@ -255,7 +255,7 @@ class Durability:
         began = time.monotonic()
         try:
             # Descriptors that others close meanwhile do no harm.
-            _files.begin_writing([held.lease.fd for held in begun])
+            _sealing.begin_writing([held.lease.fd for held in begun])
             self._seal(complete)
             self._checkpoint(dirty)
             if complete:
@@ -344,11 +344,8 @@ class Durability:
         try:
             self._seal_ready([held for held in complete if self._reopened(held)])
         finally:
+            _end_leases(complete)
             for held in complete:
-                with held.lock:
-                    held.state = HeldState.RELEASED
-                    _pass_the_lock_on(held)
-                    held.lease.release()
                 self._space.finished(held)
                 self._released(held)
             with self._wake:
@@ -356,12 +353,11 @@ class Durability:
 
     def _seal_ready(self, ready: list[Held]) -> None:
         ready, _ = self._all_synced(ready, os.fdatasync)
-        folders: dict[int, tuple[str, str]] = {}
-        ready = [held for held in ready if self._identified(held, folders)]
-        ready, names_too = self._all_synced(ready, os.fsync)
+        occupied = self._identified(ready)
+        ready, names_too = self._all_synced(list(occupied), os.fsync)
         if ready and (names_too or self._sync_folders(held.paths.final for held in ready)):
             payer = self._payer()
-            sealed = [_sealed(held) for held in ready]
+            sealed = [_sealed(held, occupied[held]) for held in ready]
             paid = self._writer.submit(lambda db: rows.put_sealed(db, sealed, payer))
             if _committed(paid):
                 for held, row, bytes_ in zip(ready, sealed, paid.result(), strict=True):
@@ -377,7 +373,7 @@ class Durability:
     def _reopened(self, held: Held) -> bool:
         """Make sure of a descriptor, where the lease ended early; False: the object is gone since."""
         if held.lease.fd >= 0:
-            return os.fstat(held.lease.fd).st_nlink > 0  # 0: another process was asked to drop it
+            return True
         try:
             fd = open_read(held.paths.final)
         except CacheError as exc:  # no descriptors left: fetched again by the next process that wants it
@@ -412,20 +408,31 @@ class Durability:
             return False
         return True
 
-    def _identified(self, held: Held, folders: dict[int, tuple[str, str]]) -> bool:
-        """Let an object say what it is; ``folders`` are the places of those that were asked for already."""
+    def _identified(self, ready: Sequence[Held]) -> dict[Held, int]:
+        """Let objects say what they are; returns those still there, and what they take of the disk."""
+        folders: dict[int, tuple[str, str]] = {}
+        marks = [(held.lease.fd, self._identity(held, folders)) for held in ready]
+        occupied: dict[Held, int] = {}
+        for held, mark in zip(ready, _sealing.mark(identity.ATTRIBUTE, marks), strict=True):
+            error, names, bytes_ = mark
+            if error and error not in identity.CANNOT:
+                self._lost(held, OSError(error, os.strerror(error)))
+                unlink(held.paths.final)
+            elif names:  # without one another process was asked to drop it
+                occupied[held] = bytes_ + BLOCK
+        return occupied
+
+    def _identity(self, held: Held, folders: dict[int, tuple[str, str]]) -> bytes | None:
+        """What an object is to say; ``folders`` are the places of those that were asked for already."""
         try:
             place, size = self._place(held.node, folders), held.size or 0
-            crc, digest = held.sums.whole(size), held.digest
-            what = Identity.of(held.node, place, size, validator=held.validator, crc=crc, digest=digest)
-            identity.write(held.lease.fd, what)
-        except OSError as exc:
-            self._lost(held, exc)
-            unlink(held.paths.final)
-            return False
         except CacheError as exc:
             log.warning("%s is sealed without its identity: %s", held.node.name, exc)
-        return True
+            return None
+        crc, digest = held.sums.whole(size), held.digest
+        return identity.value(
+            Identity.of(held.node, place, size, validator=held.validator, crc=crc, digest=digest)
+        )
 
     def _place(self, node: Node, folders: dict[int, tuple[str, str]]) -> tuple[str, str]:
         """`Tree.place`; the neighbours of a file that was asked for are found without a question."""
@@ -465,24 +472,27 @@ class Durability:
                 self._lock_soon(fd, tries + 1)
 
 
-def _pass_the_lock_on(held: Held) -> None:
-    """Let the descriptors that were given out say that the object is in use, before the lease ends."""
-    given_out, held.given_out = held.given_out, []
-    if held.lease.fd >= 0:
-        share(held.lease.fd)
-    for fd in given_out:
-        share(fd)
-        os.close(fd)
+def _end_leases(complete: Iterable[Held]) -> None:
+    """Let the descriptors that were given out say that an object is in use, and end its lease."""
+    leases: list[int] = []
+    copies: list[int] = []
+    for held in complete:
+        with held.lock:
+            held.state = HeldState.RELEASED
+            copies += held.given_out
+            held.given_out = []
+            leases += held.lease.handed_over()
+    _sealing.end_leases(leases, copies)
 
 
-def _sealed(held: Held) -> Sealed:
+def _sealed(held: Held, occupied: int) -> Sealed:
     size = held.size or 0
     crc = held.sums.whole(size)
     return Sealed(
         held.node.id,
         held.lease.inode,
         size,
-        _occupied(held.lease.fd),
+        occupied,
         held.validator,
         crc,
         None if crc is None else held.sums.packed(),

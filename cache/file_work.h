@@ -48,7 +48,7 @@ typedef struct job {
     Py_ssize_t count;
     int into; /* not the job's, until it closed it */
     int64_t at, block;
-    bool closed, changed;
+    bool closed, changed, wanted;
     Run *runs;
     size_t run_count;
     int reader, copy;
@@ -217,8 +217,11 @@ static void give_name(Job *job)
         job->changed = true;
         return;
     }
-    job->copy = fcntl(job->reader, F_DUPFD_CLOEXEC, 0);
-    if (job->copy < 0 || rename(part, PyBytes_AS_STRING(job->final)) < 0)
+    if (job->wanted)
+        job->copy = fcntl(job->reader, F_DUPFD_CLOEXEC, 0);
+    else
+        close_all((int *[]){&job->reader, NULL});
+    if ((job->wanted && job->copy < 0) || rename(part, PyBytes_AS_STRING(job->final)) < 0)
         fail(job, "name", errno);
 }
 

@@ -87,14 +87,15 @@ class Filler:
         After `CacheFull` it may be tried again.
         """
         self._may_be_written(size := sum(len(chunk) for chunk in chunks))
-        return self.stored(size, await done(self._job(0, chunks, size), waits=self._durability.syncing))
+        job = await done(self._job(0, chunks, size), waits=self._durability.syncing)
+        return self._given(self.stored(size, job))
 
-    def storing(self, data: memoryview) -> Job:
+    def storing(self, data: memoryview, *, wanted: bool) -> Job:
         """What `store` has to do with all of a file that has room (`Objects.allot`); see `stored`."""
-        return self._job(0, [data], len(data))
+        return self._job(0, [data], len(data), wanted=wanted)
 
-    def stored(self, size: int, job: Job) -> int:
-        """What `store` does when the job is done."""
+    def stored(self, size: int, job: Job) -> int | None:
+        """What `store` does when the job is done; None: no descriptor was wanted."""
         with self.held.lock:
             self._wrote(0, size, job)  # no checkpoint is due for what is sealed as it is
         return self._named(job)
@@ -105,13 +106,23 @@ class Filler:
             raise self.held.failure
         self._space.need(self.held, size)
 
-    def _job(self, at: int, chunks: list[bytes | bytearray | memoryview], size: int | None = None) -> Job:
-        """Work that writes; with the ``size`` of the whole file it is given its name as well."""
+    def _job(
+        self,
+        at: int,
+        chunks: list[bytes | bytearray | memoryview],
+        size: int | None = None,
+        *,
+        wanted: bool = True,
+    ) -> Job:
+        """Work that writes; with the ``size`` of the whole file it is given its name as well.
+
+        ``wanted``: it is opened for readers then.
+        """
         held = self.held
         if size is None:
             return _files.store(self._fd, at, BLOCK, chunks)
         final, inode = held.paths.final, held.lease.inode
-        return _files.store(self._fd, at, BLOCK, chunks, held.paths.part, final, inode, size)
+        return _files.store(self._fd, at, BLOCK, chunks, held.paths.part, final, inode, size, wanted)
 
     def _wrote(self, offset: int, size: int, job: Job) -> None:
         """Note what a job has written; with ``held.lock``."""
@@ -179,9 +190,9 @@ class Filler:
         if held.failure is not None:
             self.discard()
             raise held.failure
-        return self._named(self._job(0, [], held.size).run())
+        return self._given(self._named(self._job(0, [], held.size).run()))
 
-    def _named(self, job: Job) -> int:
+    def _named(self, job: Job) -> int | None:
         held = self.held
         if job.closed:
             self._fd = -1
@@ -192,9 +203,15 @@ class Filler:
             raise _failed(job, f"name the object of {held.node.name}")
         fd, copy = job.named()
         with held.lock:
-            held.given_out.append(copy)
+            if copy >= 0:
+                held.given_out.append(copy)
             held.state = HeldState.COMPLETE
         self._durability.seal(held)
+        return fd if fd >= 0 else None
+
+    @staticmethod
+    def _given(fd: int | None) -> int:
+        assert fd is not None, "it was wanted"
         return fd
 
     def discard(self) -> None:

@@ -22,7 +22,7 @@ ATTRIBUTE = "user.mirror.object"
 FORMAT = 2
 _READABLE = (1, FORMAT)
 
-_CANNOT = (errno.ENOTSUP, errno.ENOSPC, errno.EDQUOT, errno.E2BIG, errno.ERANGE, errno.EPERM)
+CANNOT = (errno.ENOTSUP, errno.ENOSPC, errno.EDQUOT, errno.E2BIG, errno.ERANGE, errno.EPERM)
 """No attributes here, or none as large as this one: the row has to be enough."""
 
 
@@ -72,13 +72,17 @@ _NAMES = tuple(field.name for field in fields(Identity))
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
+def value(identity: Identity) -> bytes:
+    """What the attribute is to be."""
+    return _JSON.encode({"format": FORMAT} | {name: getattr(identity, name) for name in _NAMES}).encode()
+
+
 def write(fd: int, identity: Identity) -> bool:
     """Set the attribute; False where the file system cannot hold it. Raises OSError."""
-    value = _JSON.encode({"format": FORMAT} | {name: getattr(identity, name) for name in _NAMES})
     try:
-        os.setxattr(fd, ATTRIBUTE, value.encode())
+        os.setxattr(fd, ATTRIBUTE, value(identity))
     except OSError as exc:
-        if exc.errno not in _CANNOT:
+        if exc.errno not in CANNOT:
             raise
         log.debug("no identity was set on the object of %s: %s", identity.path, exc.strerror)
         return False

@@ -58,6 +58,11 @@ class Lease:
             os.close(self.fd)
             self.fd = -1
 
+    def handed_over(self) -> list[int]:
+        """Its descriptor, if there is one: whoever closes that ends the lease."""
+        fd, self.fd = self.fd, -1
+        return [fd] if fd >= 0 else []
+
 
 class Taken(NamedTuple):
     """A lease, and what was opened on the way; the owner closes the descriptors."""

@@ -63,7 +63,7 @@ class How(TypedDict, total=False):
     listing like this at the same time, one does."""
     deadline: Required[float]
     """Seconds without a byte after which the origin counts as stalled."""
-    completed: Callable[[Node, int], None]
+    completed: Callable[[Node, int], None] | None
     """Receives each complete file and a read-only descriptor of its object, which it must not keep."""
     on_change: Callable[[Changes], None]
     """Receives what changed at the origin."""
@@ -90,7 +90,7 @@ async def open_source(
     ttl: float,
     deadline: float,
     since: float = math.inf,
-    completed: Callable[[Node, int], None] = lambda _node, _fd: None,
+    completed: Callable[[Node, int], None] | None = None,
     on_change: Callable[[Changes], None] = lambda _changes: None,
     delivery: Callable[[Objects], Delivery] = Descriptors,
     kernel: LetGo = nobody_has_any,

@@ -83,7 +83,7 @@ class Fetcher:
         remote: Remote,
         namespace: Namespace,
         schedule: Schedule,
-        completed: Callable[[Node, int], None],
+        completed: Callable[[Node, int], None] | None,
         delivery: Delivery,
         verification: Verification | None,
         discarded: Callable[[Node], None],
@@ -114,7 +114,14 @@ class Fetcher:
         self.bypass = Bypass(nursery, remote, self._slots, schedule, namespace.path)
         self._small = (
             SmallFiles(
-                objects, remote, self._slots, self.pace, schedule.deadline, self._by_itself, self._ended
+                objects,
+                remote,
+                self._slots,
+                self.pace,
+                schedule.deadline,
+                completed is not None or verification is not None,
+                self._by_itself,
+                self._ended,
             )
             if isinstance(remote, Bulk)
             else None
@@ -404,7 +411,9 @@ class Fetcher:
             if isinstance(fill.error, NoSpace):
                 self._read_past_the_cache(fill, str(fill.error))
 
-    async def _completed(self, node: Node, fd: int) -> None:
+    async def _completed(self, node: Node, fd: int | None) -> None:
+        if fd is None:
+            return
         fill = self._fills.get(node.id)
         if not await self._intact(node, fd):
             raise OriginFailed(f"the disk of the cache does not keep what is written to it: {node.name}")
@@ -415,7 +424,8 @@ class Fetcher:
 
     def _hand_over(self, node: Node, fd: int) -> None:
         try:
-            self._register(node, fd)
+            if self._register is not None:
+                self._register(node, fd)
         finally:
             os.close(fd)
 
@@ -464,7 +474,7 @@ async def open_fetcher(
     namespace: Namespace,
     *,
     schedule: Schedule,
-    completed: Callable[[Node, int], None] = lambda _node, _fd: None,
+    completed: Callable[[Node, int], None] | None = None,
     delivery: Delivery | None = None,
     verification: Verification | None = None,
     discarded: Callable[[Node], None] = lambda _node: None,

@@ -83,7 +83,7 @@ class Fill(Awaited):
         slots: Slots,
         schedule: Schedule,
         priority: Priority,
-        completed: Callable[[Node, int], Awaitable[None]],
+        completed: Callable[[Node, int | None], Awaitable[None]],
         outdated: Callable[[Node, MirrorError], Awaitable[None]],
         discarded: Callable[[Node], None],
         pace: Pace,
@@ -270,9 +270,9 @@ class Fill(Awaited):
         self.fetched += size
         return True
 
-    def storing(self, body: memoryview) -> Job:
-        """What is to be done with a body that was taken."""
-        return self._held().storing(body)
+    def storing(self, body: memoryview, *, wanted: bool) -> Job:
+        """What is to be done with a body that was taken; ``wanted``: with a descriptor at the end."""
+        return self._held().storing(body, wanted=wanted)
 
     async def stored(self, size: int, job: Job) -> None:
         """Complete it with what was done. Raises `CacheError`: `run` is to hear of it."""
@@ -285,7 +285,7 @@ class Fill(Awaited):
 
     # -- the end -----------------------------------------------------------------------------
 
-    async def _finish(self, fd: int) -> None:
+    async def _finish(self, fd: int | None) -> None:
         self._filler = None
         # The kernel learns of its backing file before any opener is answered.
         await self._completed(self.node, fd)

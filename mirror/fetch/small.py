@@ -78,6 +78,7 @@ class SmallFiles:
         slots: Slots,
         pace: Pace,
         deadline: float,
+        wanted: bool,
         go_on: Callable[[Fill, Asked | None, Exception | None], None],
         ended: Callable[[Fill], None],
     ) -> None:
@@ -89,6 +90,7 @@ class SmallFiles:
             slots: requests at once.
             pace: learns how fast answers come.
             deadline: seconds that an answer is waited for.
+            wanted: whether those that become complete are opened for somebody.
             go_on: called with a fill that has to run by itself, with its slot if it has one, with what was
                 asked for it, and with what went wrong with what came. It ends with `left`.
             ended: called with a fill that has ended.
@@ -98,6 +100,7 @@ class SmallFiles:
         self._slots = slots
         self._pace = pace
         self._deadline = deadline
+        self._wanted = wanted
         self._go_on = go_on
         self._ended = ended
         self._here: dict[Fill, Lane] = {}
@@ -306,7 +309,7 @@ class SmallFiles:
             await self._to_store.wait()
             while self._bodies:
                 bodies, self._bodies = self._bodies, []
-                jobs = [fill.storing(body) for fill, body in bodies]
+                jobs = [fill.storing(body, wanted=self._wanted) for fill, body in bodies]
                 await all_done(jobs, waits=self._objects.syncing)
                 for (fill, body), job in zip(bodies, jobs, strict=True):
                     try:

@@ -157,7 +157,6 @@ class Disk:
             setattr(os, name, call)
 
         limited("posix_fallocate", lambda _, __, size: size, "_credit")
-        limited("setxattr", lambda *_: 1, "_credit")
         _beforehand.append(refused)
         transaction = Writer._transaction
 

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from cache import _files
-from cache._files import Job, begin_writing, store, take
+from cache._files import Job, store, take
 from cache.file_thread import done, file_thread
 from tests.support.waiting import eventually
 
@@ -129,8 +129,21 @@ def test_a_file_gets_its_name_when_it_is_what_was_written(tmp_path: Path) -> Non
         os.close(each)
 
 
+def test_a_file_that_nobody_wants_is_looked_at_and_closed(tmp_path: Path) -> None:
+    part, final = tmp_path / "f.part", tmp_path / "f"
+    fd, inode, *_, writer, _ = taken(part, final).lease()
+    before = len([*Path("/proc/self/fd").iterdir()])
+    job: Job[None] = store(writer, 0, BLOCK, [b"hello"], str(part), str(final), inode, 5, False)
+    assert job.run().named() == (-1, -1)
+    assert (job.error, job.closed, job.changed) == (0, True, False)
+    assert final.read_bytes() == b"hello"
+    assert len([*Path("/proc/self/fd").iterdir()]) == before - 1, "the writer's is closed"
+    os.close(fd)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("spoil", ["longer", "replaced", "gone", "anybody's"])
-def test_another_file_gets_no_name(tmp_path: Path, spoil: str) -> None:
+def test_another_file_gets_no_name(tmp_path: Path, spoil: str, wanted: bool) -> None:
     part, final = tmp_path / "f.part", tmp_path / "f"
     fd, inode, *_, writer, _ = taken(part, final).lease()
     os.write(writer, b"hello")
@@ -142,7 +155,7 @@ def test_another_file_gets_no_name(tmp_path: Path, spoil: str) -> None:
         part.unlink()
         if spoil == "replaced":
             part.write_bytes(b"hello")
-    job: Job[None] = store(writer, 0, BLOCK, [], str(part), str(final), inode, 5)
+    job: Job[None] = store(writer, 0, BLOCK, [], str(part), str(final), inode, 5, wanted)
     job.run()
     assert (job.changed, job.closed) == (True, True)
     assert not final.exists()
@@ -258,16 +271,3 @@ def test_one_that_goes_with_an_error_leaves_the_error() -> None:
 
     with pytest.raises(TypeError):
         made()
-
-
-def test_the_disk_begins_with_what_was_written(tmp_path: Path) -> None:
-    """Whatever is open; what is not is nobody's."""
-    path = tmp_path / "file"
-    path.write_bytes(bytes(100_000))
-    with path.open("rb") as file:
-        begin_writing([])
-        begin_writing([file.fileno(), -1, 1 << 30])
-        with pytest.raises(TypeError):
-            begin_writing([file.fileno(), "x"])  # type: ignore[list-item]
-        with pytest.raises(TypeError):
-            begin_writing(file.fileno())  # type: ignore[arg-type]

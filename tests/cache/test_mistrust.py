@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cache import Cache, CacheBroken, CacheFull, Node, _files, identity
+from cache import Cache, CacheBroken, CacheFull, Node, _files, _sealing, identity
 from cache.identity import Identity
 from cache.names import Names
 from tests.cache.support import URL, complete, content, file, files, fill, read_all, write
@@ -176,13 +176,15 @@ async def test_an_identity_that_cannot_be_understood_proves_nothing(
     complete(cache, node)
 
 
+def unmarked(error: int) -> Callable[[str, list[tuple[int, bytes | None]]], list[tuple[int, int, int]]]:
+    """A `_sealing.mark` that cannot."""
+    return lambda _, marks: [(error, 1, os.fstat(fd).st_blocks * 512) for fd, _ in marks]
+
+
 async def test_without_extended_attributes_the_row_is_enough(
     cache: Cache, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def setxattr(*_: object) -> None:
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
-    monkeypatch.setattr(os, "setxattr", setxattr)
+    monkeypatch.setattr(_sealing, "mark", unmarked(errno.ENOTSUP))
     node = await sealed(cache)
     assert "user.mirror.object" not in os.listxattr(final_of(home, node))
     assert read_all(cache.objects.open_complete(node)) == content(node.id, 0, 1000)
@@ -272,7 +274,10 @@ async def test_a_complete_object_that_the_disk_lost_is_fetched_again(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, function, fails)
+        if function == "setxattr":
+            patch.setattr(_sealing, "mark", unmarked(errno.EIO))
+        else:
+            patch.setattr(os, function, fails)
         complete(cache, node)
         await cache.objects.sync()
     assert not cache.objects.state(node).complete

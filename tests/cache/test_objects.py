@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from cache import Cache, Extents, _files, durability, identity, names
+from cache import Cache, Extents, _sealing, durability, identity, names
 from cache.durability import BEGUN_TOGETHER
 from cache.names import Names
 from tests.cache.support import complete, content, file, files, fill, read_all, write
@@ -72,7 +72,7 @@ async def test_the_disk_has_complete_objects_long_before_they_are_sealed(
     def begin(fds: Sequence[int]) -> None:
         begun.extend(os.fstat(fd).st_ino for fd in fds)
 
-    monkeypatch.setattr(_files, "begin_writing", begin)
+    monkeypatch.setattr(_sealing, "begin_writing", begin)
     async with Cache.open(home) as cache:
         nodes = await files(cache, *(file(f"{number}", 1000) for number in range(100)))
         for node in nodes:

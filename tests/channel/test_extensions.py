@@ -17,12 +17,14 @@ from tests.channel.test_sanitizers import BUILDS, compiler
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "cache/_files": "",
+    "cache/_sealing": "",
     "mirror/http/_wire": "mirror/http/transfer",
     "mirror/remotes/file/_readers": "",
 }
 """Each with the folder of its other sources."""
 TESTS = (
     "tests/cache/test_files.py",
+    "tests/cache/test_sealing_calls.py",
     "tests/remotes/test_file_small.py",
     "tests/remotes/test_wire.py",
     "tests/remotes/test_wire_tls.py",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -31,14 +32,21 @@ BODIES = {f"{number:03d}": noise(("small", number), 1 + number * 700) for number
 
 @asynccontextmanager
 async def serving(
-    folder: Path, routes: dict[str, Behaviour], *, deadline: float = 20.0, connections: int = 16
+    folder: Path,
+    routes: dict[str, Behaviour],
+    *,
+    deadline: float = 20.0,
+    connections: int = 16,
+    completed: Callable[[Node, int], None] | None = None,
 ) -> AsyncIterator[tuple[Engine, Hostile]]:
     """An engine of a server with so many files in one folder."""
     links = "".join(f'<a href="{name}">{name}</a>\n' for name in routes)
     listing = page(f"<html><title>Index of /</title><h1>Index of /</h1>{links}</html>")
     with hostile({"/": listing, **{f"/{name}": behave for name, behave in routes.items()}}) as server:
         traffic = Traffic(connections=connections)
-        async with open_engine(server.url, folder, ttl=60.0, deadline=deadline, traffic=traffic) as engine:
+        async with open_engine(
+            server.url, folder, ttl=60.0, deadline=deadline, traffic=traffic, completed=completed
+        ) as engine:
             await engine.namespace.check_source()
             yield engine, server
 
@@ -254,9 +262,9 @@ async def test_what_could_not_be_written_is_fetched_once_more(
     routes: dict[str, Behaviour] = {name: good(body) for name, body in list(BODIES.items())[:20]}
     storing, refused = Fill.storing, set()
 
-    def full_at_first(fill: Fill, body: memoryview) -> object:
+    def full_at_first(fill: Fill, body: memoryview, *, wanted: bool) -> object:
         if fill.path in refused:
-            return storing(fill, body)
+            return storing(fill, body, wanted=wanted)
         refused.add(fill.path)
         return store(full.fileno(), 0, 4096, [body])
 
@@ -270,6 +278,30 @@ async def test_what_could_not_be_written_is_fetched_once_more(
             for name in routes:
                 assert asked(server).count(name) == (2 if name in refused else 1)
     assert refused
+
+
+async def test_each_is_handed_over_open_to_who_wants_that(tmp_path: Path) -> None:
+    """Once, with all its bytes; where nobody does, none is opened."""
+    routes: dict[str, Behaviour] = {name: good(body) for name, body in list(BODIES.items())[:30]}
+    came: dict[str, bytes] = {}
+
+    def completed(node: Node, fd: int) -> None:
+        assert node.name not in came
+        came[node.name] = os.pread(fd, 1 << 20, 0)
+
+    for wanted in (completed, None):
+        folder = tmp_path / f"{wanted is not None}"
+        folder.mkdir()
+        before = len([*Path("/proc/self/fd").iterdir()])
+        async with serving(folder, routes, completed=wanted) as (engine, _server):
+            nodes = [await file(engine, name) for name in routes]
+            for fill in begin(engine.fetcher, nodes, Lane()):
+                await fill.whole(Priority.WARM)
+            await engine.cache.objects.sync()
+            assert all(engine.cache.objects.state(node).complete for node in nodes)
+            # Connections of one lane, threads and the index have some.
+            assert len([*Path("/proc/self/fd").iterdir()]) - before < len(nodes)
+        assert came == {name: BODIES[name] for name in routes}
 
 
 async def test_a_slot_that_comes_at_once_is_one_that_came(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 /* Loaded before libc: calls on the files of objects are shown to a hook, which may have them fail.
  *
- * `cache._files` calls libc without Python, so nothing in Python can stand in its way. */
+ * `cache._files` and `cache._sealing` call libc without Python, so nothing in Python can stand in its way. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* Given the function, how much it takes (bytes, or a name), and whether it is done; returns an errno, or 0. */
@@ -98,5 +99,12 @@ int rename(const char *from, const char *to)
 {
     int result;
     HOOKED(is_object(from), "rename", 0, REAL(rename)(from, to));
+    return result;
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    int result;
+    HOOKED(is_object_fd(fd), "setxattr", 1, REAL(fsetxattr)(fd, name, value, size, flags));
     return result;
 }

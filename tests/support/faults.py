@@ -1,4 +1,4 @@
-"""Faults of the disk below `cache._files`, which Python cannot patch: a library that comes before libc."""
+"""Faults of the disk below the modules in C, which Python cannot patch: a library that comes before libc."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("faults.c")
-FUNCTIONS = ("open", "pwrite", "rename")
+FUNCTIONS = ("open", "pwrite", "rename", "setxattr")
 """Calls on the files of objects that a hook is shown."""
 
 Hook = Callable[[str, int, bool], int]

@@ -546,7 +546,7 @@ class Fill(Awaited):
                     self.hedges.won(part, self._parts)
                 self._pace.received(len(chunk), self._slots.held, now)
                 late = now - part.flushed_at > FLUSH_SECONDS
-                if late or part.size >= FLUSH or part.at + part.size >= part.stop:
+                if late or part.size >= FLUSH or part.reached >= part.stop:
                     part.flushed_at = now
                     await self._flush(part)
                     if part.at >= part.stop and body.stop not in (None, part.stop):
@@ -568,9 +568,13 @@ class Fill(Awaited):
                 return
             filler = self._held()
             had = filler.present.total
-            await storing.write(self._objects, filler, part.at, chunks, size)
+            part.writing = size
+            try:
+                await storing.write(self._objects, filler, part.at, chunks, size)
+                part.at += size
+            finally:
+                part.writing = 0
             new = filler.present.total > had
-            part.at += size
         self.fetched += size
         if new:
             # An origin without ranges that breaks off again and again only sends the same bytes anew.

@@ -47,6 +47,7 @@ class PartUnderWay:
         "scope",
         "size",
         "stop",
+        "writing",
     )
 
     def __init__(
@@ -62,7 +63,9 @@ class PartUnderWay:
         """It has had its hedge, or is one."""
         self.gathered: list[Chunk] = []
         self.size = 0
-        """What came and is not written yet, and its bytes."""
+        """What came and nobody writes yet, and its bytes."""
+        self.writing = 0
+        """Bytes before those that are being written."""
         self.flushed_at = 0.0
         self.asked_at: float | None = None
         """When the request was sent; None: there is none at this moment."""
@@ -84,6 +87,11 @@ class PartUnderWay:
         self.came += len(chunk)
         self.gathered.append(chunk)
         self.size += len(chunk)
+
+    @property
+    def reached(self) -> int:
+        """Where it is: what stands before has come, and need not come again."""
+        return self.at + self.writing + self.size
 
     def handed_over(self) -> tuple[list[Chunk], int]:
         """Hand over what came, and its bytes; what lies behind the part's end of now is dropped."""
@@ -118,7 +126,7 @@ def lags(
         usual: rate of one connection to this origin, for a part without siblings; None: not known.
         now: `trio.current_time`.
     """
-    if part.hedged or part.asked_at is None or part.stop - part.at - part.size < WORTH:
+    if part.hedged or part.asked_at is None or part.stop - part.reached < WORTH:
         return False
     if now - part.last_at > patience:
         return True
@@ -127,14 +135,14 @@ def lags(
         return False
     others = [other for sibling in parts if sibling is not part and (other := sibling.rate(now)) is not None]
     expected = statistics.median(others) if others else usual
-    left = part.stop - part.at - part.size
+    left = part.stop - part.reached
     # Not for what will be there anyway before a second one has begun.
     return expected is not None and rate < SLOW * expected and left > rate * patience
 
 
 def rests(parts: Iterable[PartUnderWay], now: float) -> list[tuple[Range, float | None]]:
     """What each part has still to bring, and its rate as far as it is known."""
-    return [((part.at + part.size, part.stop), part.rate(now)) for part in parts]
+    return [((part.reached, part.stop), part.rate(now)) for part in parts]
 
 
 class Hedges:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from cache import Filler
 from mirror.engine import open_engine
 from mirror.fetch import Priority
 from mirror.fetch.pace import Pace
-from mirror.fetch.part import COST, SHARE, Hedges, PartUnderWay, lags
+from mirror.fetch.part import COST, SHARE, Chunk, Hedges, PartUnderWay, lags
 from mirror.retry import Attempts, Schedule
 from tests.support.data import MiB, noise
 from tests.support.hostile import Behaviour, Hangup, Seen, Wire, good, hostile, page
@@ -182,3 +183,29 @@ async def test_never_more_than_one_hedge_for_a_part_and_a_share_of_the_file() ->
     other = await part(0, 64 * MiB, MiB, 9.0, quiet=8.0)
     hedges.wasted = int(64 * MiB * SHARE) - COST + 1
     assert hedges.make(other, [other], 64 * MiB, pace, SCHEDULE) is None
+
+
+async def test_what_is_being_written_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes its time looks like a connection that does: nobody takes over what has come."""
+    put = Filler.put
+
+    async def slowly(filler: Filler, offset: int, chunks: list[Chunk], size: int) -> None:
+        await trio.sleep(0.3)
+        await put(filler, offset, chunks, size)
+
+    monkeypatch.setattr(Filler, "put", slowly)
+    body = BODY[: 3 * MiB]
+    answer, asked = good(body, etag='"one"'), list[Seen]()
+
+    def behave(seen: Seen, wire: Wire) -> None:
+        asked.append(seen)
+        wire.pause(0.05)  # not so near that a connection or two would be enough
+        answer(seen, wire)
+
+    with hostile({"/": LISTING, "/f": behave}) as server:
+        data, _, _ = await fetched(server.url, tmp_path)
+    assert data == body
+    ranges = sorted(seen.range for seen in asked if seen.range is not None)
+    assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])], ranges

@@ -22,13 +22,16 @@ _PROCESSES = 8
 _JOBS = 2
 STARTED = """
 import sys
-import mirror.cli.progress, mirror.cli.running, mirror.cli.warm, mirror.remotes.http.remote, mirror.warm
+import mirror.cli.progress, mirror.cli.running, mirror.cli.warm, mirror.warm
 from mirror.cli.main import main
+from mirror.remotes import open_remote
+open_remote(next(word for word in sys.argv if "://" in word))
 print(flush=True)
 sys.stdin.readline()
 main()
 """
-"""`mirror`, which says when it has imported all that warming needs, and goes on after a line of input."""
+"""`mirror`, which says when it has imported all that warming from its source needs, and goes on after a line
+of input. Nothing is sent before that."""
 
 
 def measure(stand: Stand, wanted: set[str]) -> Iterator[Result]:

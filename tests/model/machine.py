@@ -501,7 +501,8 @@ class MirrorMachine(Lockstep):
             return
         assert not answer.bug, answer.bug
         self._gone(slot)
-        self.sealed = complete
+        # With a limit, whoever is left may evict at once: he has waited for what this one was filling.
+        self.sealed = set() if self.limited and any(self.children) else complete
         if not any(self.children):
             self._start(slot)
 

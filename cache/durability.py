@@ -411,6 +411,7 @@ class Durability:
     def _identified(self, ready: Sequence[Held]) -> dict[Held, int]:
         """Let objects say what they are; returns those still there, and what they take of the disk."""
         folders: dict[int, tuple[str, str]] = {}
+        # This thread alone closes the descriptors of complete objects: none can be another file's by now.
         marks = [(held.lease.fd, self._identity(held, folders)) for held in ready]
         occupied: dict[Held, int] = {}
         for held, mark in zip(ready, _sealing.mark(identity.ATTRIBUTE, marks), strict=True):

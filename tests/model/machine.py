@@ -502,7 +502,9 @@ class MirrorMachine(Lockstep):
         assert not answer.bug, answer.bug
         self._gone(slot)
         # With a limit, whoever is left may evict at once: he has waited for what this one was filling.
-        self.sealed = set() if self.limited and any(self.children) else complete
+        # As ever he leaves what is pinned.
+        evictable = self.limited and any(self.children)
+        self.sealed = complete & self._pinned() & self.last.current if evictable else complete
         if not any(self.children):
             self._start(slot)
 

@@ -39,7 +39,7 @@ from mirror.fetch.pace import Pace
 from mirror.fetch.part import Chunk, Hedges, PartUnderWay, rests
 from mirror.fetch.plan import Range, next_part, shared
 from mirror.fetch.promise import AT_ONCE
-from mirror.fetch.slots import Priority, Slots
+from mirror.fetch.slots import Held, Priority, Slots
 from mirror.fetch.storing import SMALL
 from mirror.fetch.version import Version
 from mirror.http.throttle import PROCESS
@@ -356,7 +356,9 @@ class Fill(Awaited):
                 part = None if over else self._next_part(missing)
                 if part is not None:
                     self._parts.append(part)
-                    nursery.start_soon(self._fetch_part, part, failures)
+                    # Tasks begin in any order, but what a reader waits for was decided on first.
+                    slot = self._slots.hold(self.urgency).queue()
+                    nursery.start_soon(self._fetch_part, part, slot, failures)
                 elif self._parts or self._appetite.whole:
                     await self._kick.wait()
                 elif over:
@@ -419,18 +421,21 @@ class Fill(Awaited):
             if other is part or other.original is part or part.original is other:
                 other.stop = min(other.stop, stop)
 
-    async def _fetch_part(self, part: PartUnderWay, failures: list[Exception]) -> None:
+    async def _fetch_part(self, part: PartUnderWay, slot: Held, failures: list[Exception]) -> None:
         try:
             with part.scope:
-                while part.at < part.stop:
+                while True:
                     try:
-                        async with self._slots.hold(self.urgency):
+                        async with slot:
                             part.attempts.asks()
                             await self._request(part)
                     except Transient as exc:
                         if part.original is not None:
                             break  # the original goes on
                         await self._pause(part.attempts, exc)
+                    if part.at >= part.stop:
+                        break
+                    slot = self._slots.hold(self.urgency)
         except (MirrorError, CacheError) as exc:
             failures.append(exc)
         finally:
@@ -464,7 +469,8 @@ class Fill(Awaited):
                     return
                 if part in self._parts and (hedge := self._hedge(part)) is not None:
                     self._parts.append(hedge)
-                    nursery.start_soon(self._fetch_part, hedge, failures)
+                    slot = self._slots.hold(self.urgency).queue()
+                    nursery.start_soon(self._fetch_part, hedge, slot, failures)
 
     def _hedge(self, part: PartUnderWay) -> PartUnderWay | None:
         # Under a limit on the bytes a second of this process, it is the limit that everybody waits for.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 import trio
 
@@ -84,18 +84,6 @@ class Slots:
         self._free -= 1
         return True
 
-    async def take(self, asks: Asks) -> None:
-        """What `hold` begins with."""
-        if self.take_at_once(asks):
-            return
-        came = trio.Event()
-        waiter = self.wait_for(asks, came.set)
-        try:
-            await came.wait()
-        except trio.Cancelled:
-            self.stop_waiting(waiter)
-            raise
-
     def wait_for(self, asks: Asks, tell: Callable[[], None]) -> Waiting:
         """Have ``tell`` called when a slot has come, which may be before this returns."""
         waiter = Waiting(asks, tell)
@@ -147,16 +135,32 @@ def _priority(waiter: Waiting) -> Priority:
 class Held:
     """The context of `Slots.hold`: a class, for it is entered for every request."""
 
-    __slots__ = ("_asks", "_slots", "_taken")
+    __slots__ = ("_asks", "_came", "_slots", "_taken", "_waiting")
 
     def __init__(self, slots: Slots, asks: Asks, *, taken: bool) -> None:
         self._slots = slots
         self._asks = asks
         self._taken = taken
+        self._came: trio.Event | None = None
+        self._waiting: Waiting | None = None
+
+    def queue(self) -> Self:
+        """Stand in line from now on, not only from when it is entered, which it has to be."""
+        self._taken = self._taken or self._slots.take_at_once(self._asks)
+        if not self._taken:
+            self._came = trio.Event()
+            self._waiting = self._slots.wait_for(self._asks, self._came.set)
+        return self
 
     async def __aenter__(self) -> None:
-        if not self._taken:
-            await self._slots.take(self._asks)
+        if self._waiting is None:
+            self.queue()
+        if self._waiting is not None and self._came is not None:
+            try:
+                await self._came.wait()
+            except trio.Cancelled:
+                self._slots.stop_waiting(self._waiting)
+                raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

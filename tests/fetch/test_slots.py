@@ -3,7 +3,7 @@
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mirror.fetch.slots import Fixed, Priority, Slots
+from mirror.fetch.slots import Fixed, Held, Priority, Slots
 
 
 async def holder(slots: Slots, priority: Priority, log: list[Priority], release: trio.Event) -> None:
@@ -25,6 +25,23 @@ async def test_a_blocked_reader_goes_before_read_ahead_and_warming() -> None:
             await wait_all_tasks_blocked()
         first.set()
     assert log == [Priority.WARM, Priority.DEMAND, Priority.AHEAD, Priority.WARM]
+
+
+async def test_who_stands_in_line_keeps_the_place_until_its_task_begins() -> None:
+    slots = Slots(total=1, reserved=0)
+    log: list[int] = []
+
+    async def one(number: int, slot: Held) -> None:
+        async with slot:
+            log.append(number)
+
+    for _ in range(20):  # tasks that are started together begin in any order
+        log.clear()
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(one, number, slots.hold(Fixed(Priority.WARM)).queue())
+        assert log == [0, 1, 2, 3]
+    assert slots.held == 0
 
 
 async def test_some_slots_are_kept_for_blocked_readers() -> None:

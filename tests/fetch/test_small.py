@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from mirror.errors import MirrorError, NotFound, Stalled, VersionChanged
 from mirror.fetch import Fetcher, Fill, Lane, Priority
 from mirror.traffic import Traffic
 from tests.cache.support import read_all
-from tests.fetch.test_priorities import asked, file, until, waiting
+from tests.fetch.test_priorities import Gate, asked, file, until
 from tests.support.certificates import certificate
 from tests.support.data import KiB, noise
 from tests.support.filesystems import held_up
@@ -146,9 +145,10 @@ async def test_a_file_of_a_folder_that_is_held_up_holds_up_no_other(tmp_path: Pa
 
 
 async def test_of_a_lane_one_is_asked_for_at_a_time_and_whoever_waits_does_not(tmp_path: Path) -> None:
-    gate = threading.Event()
+    gate = Gate()
     names = [str(number) for number in range(8)]
-    async with serving(tmp_path, {name: waiting(gate, name.encode()) for name in names}) as (engine, server):
+    routes = {name: gate.before(name, name.encode()) for name in names}
+    async with serving(tmp_path, routes) as (engine, server):
         try:
             nodes = [await file(engine, name) for name in names]
             fills = begin(engine.fetcher, nodes, Lane())
@@ -158,12 +158,12 @@ async def test_of_a_lane_one_is_asked_for_at_a_time_and_whoever_waits_does_not(t
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(engine.fetcher.read, nodes[6], 0, 1)
                 await until(lambda: asked(server) == ["0", "6"])
-                gate.set()
+                gate.open()
             for name, fill in zip(names, fills, strict=True):
                 assert await came(engine, fill) == name.encode()
             assert asked(server) == ["0", "6", "1", "2", "3", "4", "5", "7"]
         finally:
-            gate.set()
+            gate.open()
 
 
 async def test_one_that_fails_is_one_that_fails(tmp_path: Path) -> None:
@@ -204,16 +204,17 @@ async def test_an_answer_that_does_not_come_is_waited_for_until_the_deadline(tmp
 
 async def test_the_end_gives_every_lease_back(tmp_path: Path) -> None:
     """In whatever state they are: asked for, leased, or waiting for their turn."""
-    gate = threading.Event()
+    gate = Gate()
     names = [str(number) for number in range(100)]
-    async with serving(tmp_path, {name: waiting(gate, name.encode()) for name in names}) as (engine, server):
+    routes = {name: gate.before(name, name.encode()) for name in names}
+    async with serving(tmp_path, routes) as (engine, server):
         nodes = [await file(engine, name) for name in names]
         begin(engine.fetcher, nodes[:50], Lane())
         fills = begin(engine.fetcher, nodes[50:])
         await until(lambda: len(asked(server)) > 10)
         async with Cache.open(engine.cache.path) as other:
             assert other.objects.fill(nodes[0]) is None
-        gate.set()
+        gate.open()
     assert all(fill.error is not None or fill.state.name == "COMPLETE" for fill in fills)
     async with Cache.open(tmp_path) as cache:
         for node in nodes:
@@ -326,9 +327,9 @@ async def test_a_slot_that_comes_at_once_is_one_that_came(tmp_path: Path) -> Non
 
 async def test_slots_that_come_together_go_to_the_most_urgent(tmp_path: Path) -> None:
     """Small files wait among all others, each by itself."""
-    gate = threading.Event()
+    gate = Gate()
     names = ["0", "1"]
-    routes = {name: waiting(gate, name.encode()) for name in names}
+    routes = {name: gate.before(name, name.encode()) for name in names}
     async with serving(tmp_path, routes, connections=4) as (engine, server), trio.open_nursery() as nursery:
         nodes = [await file(engine, name) for name in names]
         ended, got = trio.Event(), []
@@ -344,13 +345,14 @@ async def test_slots_that_come_together_go_to_the_most_urgent(tmp_path: Path) ->
                 await trio.testing.wait_all_tasks_blocked()
             assert got == [0, 1, 2]
             fills = [engine.fetcher.start(node, Priority.AHEAD) for node in nodes]
+            await until(lambda: all(fill.leased for fill in fills))
             await trio.testing.wait_all_tasks_blocked()
             assert not asked(server)
             ended.set()
             await until(lambda: sorted(asked(server)) == names)
             assert got == [0, 1, 2]
         finally:
-            gate.set()
+            gate.open()
         for name, fill in zip(names, fills, strict=True):
             assert await came(engine, fill) == name.encode()
         nursery.cancel_scope.cancel()

@@ -7,10 +7,12 @@ it, by ``--verbose`` or ``MIRROR_DEBUG=1``; without, also a bug of ours is one l
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import traceback
+from gc import freeze
 from types import TracebackType
 from typing import NoReturn
 
@@ -105,6 +107,8 @@ for command in (
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     sys.excepthook = _report_bug
+    # All that is left then is for the kernel to take back: Python would first look through it for garbage.
+    atexit.register(freeze)
     try:
         # Not standalone: click would print usage errors over several lines.
         code = cli.main(prog_name="mirror", standalone_mode=False)

@@ -40,6 +40,7 @@ _ANSWER_SECONDS = 60.0
 """How long a new mount's root may take to answer, with the worker already prepared."""
 _STATS_SECONDS = 1.0
 """How long a status waits for the worker's part."""
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _QUIT_SECONDS = 10.0
 """How long a worker may take to end by itself: it writes down what it has fetched."""
 _TERM_SECONDS = 2.0
@@ -87,6 +88,8 @@ class Keeper:
         self._passthrough = Passthrough(False, "the mount has not started yet")
         self._warnings: list[str] = []
         self._statistics = WorkerStatistics()
+        self._signals: socket.socket
+        """Brings the numbers of those that came."""
         self._told_by: signal.Signals | None = None
         """What told it to end."""
 
@@ -242,20 +245,21 @@ class Keeper:
         self._timers.append((time.monotonic() + seconds, action))
 
     def _listen_to_signals(self) -> None:
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
+        self._signals, writer = socket.socketpair()
+        self._signals.setblocking(False)
         writer.setblocking(False)
         signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, lambda *_: None)
+        self._watch(self._signals.fileno(), self._hear_signals)
 
-        def on_signal() -> None:
-            told = set(reader.recv(64)) & {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    def _hear_signals(self) -> None:
+        """End if one has come that says so."""
+        with contextlib.suppress(BlockingIOError):
+            told = set(self._signals.recv(64)) & _ENDING
             if told:
                 self._told_by = signal.Signals(min(told))
                 raise Stop
-
-        self._watch(reader.fileno(), on_signal)
 
     def _audience_left(self) -> None:
         self._told_by = signal.SIGINT
@@ -320,6 +324,8 @@ class Keeper:
         self._bury(worker)
         said = f": {worker.last_line}" if worker.last_line else ""
         if channel is None or not channel.initialised:
+            # A terminal, and systemd, tell all processes at once: it may just have been the first to end.
+            self._hear_signals()
             raise SetupError(f"the worker ended before it was ready ({describe_exit(code)}){said}")
         delay = self._deaths.record(time.monotonic(), code, served=served)
         if delay is None:

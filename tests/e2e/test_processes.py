@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,8 +151,9 @@ def test_an_unmounted_folder_leaves_nothing_behind(how: str, folder: Path, origi
         assert list(mount.path.iterdir()) == []
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_a_mount_that_is_stopped_before_it_is_there_says_by_what(told: signal.Signals) -> None:
+@contextmanager
+def _asking(told: signal.Signals) -> Iterator[subprocess.Popen[str]]:
+    """A mount in the foreground whose origin does not answer, in a group of its own; it ends by a signal."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with prepared(url) as mount:
@@ -162,13 +165,32 @@ def test_a_mount_that_is_stopped_before_it_is_there_says_by_what(told: signal.Si
                 text=True,
                 process_group=0,
             )
-            connection, _ = silent.accept()  # it asks, and nobody answers
-            os.killpg(process.pid, told)
+            connection, _ = silent.accept()
+            yield process
             _, said = process.communicate(timeout=30)
             connection.close()
             assert "Traceback" not in said
             assert process.returncode == 128 + told, said
             mount.assert_gone()
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_mount_that_is_stopped_before_it_is_there_says_by_what(told: signal.Signals) -> None:
+    with _asking(told) as process:
+        os.killpg(process.pid, told)
+
+
+def test_a_stopped_mount_whose_worker_is_the_first_to_end_says_by_what() -> None:
+    """All processes of a group are told at once, and end in any order."""
+    with _asking(signal.SIGTERM) as process:
+        (worker,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        os.kill(process.pid, signal.SIGSTOP)
+        os.kill(worker, signal.SIGTERM)
+        eventually(
+            lambda: "\nState:\tZ" in Path(f"/proc/{worker}/status").read_text(), "the worker has ended"
+        )
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def test_an_unmount_in_the_middle_of_fills_is_clean(folder: Path, slow_origin: Server) -> None:

@@ -103,11 +103,13 @@ async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]], wh
         where: what is asked for, for the message.
 
     Raises:
-        OriginFailed: the last transient failure, once no try is left.
-        Stalled: the deadline passed while a request was under way.
+        OriginFailed: the last transient failure, once no try is left, or no time.
+        Stalled: a request was under way for most of the deadline when that passed.
         MirrorError: any other failure of the operation, at once.
     """
     attempts = Attempts(schedule)
+    failure: Transient | None = None
+    asked_at = trio.current_time()
     with trio.move_on_after(schedule.deadline) as scope:
 
         def extend() -> None:
@@ -117,13 +119,17 @@ async def retrying(schedule: Schedule, operation: Callable[[], Awaitable[T]], wh
         token = _under_way.set(extend)
         try:
             while True:
+                asked_at = trio.current_time()
                 try:
                     return await operation()
                 except Transient as exc:
+                    failure = exc
                     pause = attempts.failed(exc)
                     if pause is None:
                         raise OriginFailed(str(exc)) from exc
                 await trio.sleep(pause)
         finally:
             _under_way.reset(token)
+    if failure is not None and trio.current_time() - asked_at < schedule.deadline / 2:
+        raise OriginFailed(str(failure)) from failure
     raise Stalled(f"{where}: no answer within {schedule.deadline:g} s")

@@ -82,6 +82,24 @@ async def test_silence_ends_at_the_deadline(autojump_clock: trio.testing.MockClo
     assert trio.current_time() - before == pytest.approx(SCHEDULE.deadline)
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(12.0, OriginFailed), (20.0, Stalled)])
+async def test_what_took_the_time_is_what_is_told_at_the_deadline(
+    seconds: float, expected: type[Exception], autojump_clock: trio.testing.MockClock
+) -> None:
+    """The reason is known where one try was refused late; where one has hung, that is the reason."""
+
+    async def work() -> None:
+        if trio.current_time() - before < 1.0:
+            await trio.sleep(30.0 - seconds)
+            raise Transient("refused")
+        await trio.sleep_forever()
+
+    before = trio.current_time()
+    with pytest.raises(expected):
+        await retrying(SCHEDULE, work, "it")
+    assert trio.current_time() - before == pytest.approx(SCHEDULE.deadline)
+
+
 async def test_work_that_gets_somewhere_may_take_longer_than_the_deadline(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

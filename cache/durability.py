@@ -37,7 +37,7 @@ from cache.identity import Identity
 from cache.model import Node
 from cache.names import open_read, share, unlink
 from cache.rows import Checkpoint, Payer, Sealed
-from cache.space import BLOCK, Space
+from cache.space import BLOCK, Space, footprint
 from cache.tree import Tree
 from cache.writer import Writer
 
@@ -310,7 +310,9 @@ class Durability:
             return None
         try:
             os.fdatasync(held.lease.fd)
-            occupied = _occupied(held.lease.fd)
+            # XFS sets room aside behind a file that grows, as much again at times, until nobody writes to it.
+            most = footprint(held.present.stop if held.size is None else held.size)
+            occupied = min(_occupied(held.lease.fd), most)
         except OSError as exc:
             if held.state in (HeldState.FILLING, HeldState.CLOSED):  # else its descriptor went with it
                 self._lost(held, exc)

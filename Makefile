@@ -77,7 +77,7 @@ fuzz: .venv/.installed
 SEED ?= 1
 soak-model: .venv/.installed
 	$(as_root) $(bin)/python -m tests.model.run 10000 $(SEED)
-	@for kind in tmpfs ext4 inodes quota; do \
+	@for kind in tmpfs ext4 xfs btrfs inodes quota; do \
 	    folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && echo "50 disks that become full: $$kind" && \
 	    $(as_root) $(bin)/python -m tests.support.namespace \
 	        $(bin)/python -m tests.cache.full_engine $$kind "$$folder" 50 $(SEED) || exit 1; \

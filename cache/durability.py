@@ -17,7 +17,6 @@ follows it: no row ever speaks of bytes that a power cut could still take.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import resource
@@ -30,7 +29,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from cache import _sealing, errors, identity, rows
+from cache import _sealing, errors, identity, libc, rows
 from cache.errors import CacheBroken, CacheError
 from cache.held import Held, HeldState
 from cache.identity import Identity
@@ -69,8 +68,6 @@ such an object again."""
 LOCK_SECONDS = 0.1
 """How often a lock is tried again that another process's sealing holds up."""
 LOCK_TRIES = 600
-
-_SYNC_FILE_RANGE_WRITE = 2
 
 
 class Durability:
@@ -391,12 +388,12 @@ class Durability:
         if len(ready) >= TOGETHER and self._sync_file_system():
             return ready, True
         for held in ready:
-            _LIBC.sync_file_range(held.lease.fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
+            libc.begin_writing(held.lease.fd)
         return [held for held in ready if self._synced(held, sync)], False
 
     def _sync_file_system(self) -> bool:
         """Sync everything at once; False when any byte of the file system failed, ours or not."""
-        if _LIBC.syncfs(self._folder_fd) == 0:
+        if libc.syncfs(self._folder_fd):
             return True
         log.warning("the file system of the cache reports lost writes, looking for ours one by one")
         return False
@@ -522,13 +519,3 @@ def _committed(future: Future[Any]) -> bool:
         log.warning("what is cached could not be noted: %s", exc)
         return False
     return True
-
-
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None)
-    libc.syncfs.argtypes = (ctypes.c_int,)
-    libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    return libc
-
-
-_LIBC = _libc()

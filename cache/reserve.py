@@ -13,6 +13,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from cache import libc, statfs
 from cache.folder import OBJECTS
 from cache.names import alone, open_read
 
@@ -22,13 +23,14 @@ NAME = "reserve"
 """The folder, in that of the cache."""
 FILES = 4
 """Also inodes can be used up."""
-SIZE = 64 * 1024
-"""Bytes of each."""
+SIZE = 128 * 1024
+"""Bytes of each. XFS makes no file without some 60 free blocks, though it takes a few of them."""
 PLENTY = 8
 """So many times what the files take has to be free before they are made, bytes and inodes."""
 
 
 SHORT = 128 * 1024
+SHORT_ON_XFS = 384 * 1024
 """So few bytes free, and what opening an index takes may not be there."""
 SHORT_OF_INODES = 4
 
@@ -74,7 +76,17 @@ class Reserve:
 
     def _short(self) -> bool:
         room = os.statvfs(self._cache)
-        return room.f_bavail * room.f_frsize < SHORT or bool(room.f_files and room.f_favail < SHORT_OF_INODES)
+        short = SHORT_ON_XFS if statfs.magic(self._cache) == statfs.XFS else SHORT
+        return room.f_bavail * room.f_frsize < short or bool(room.f_files and room.f_favail < SHORT_OF_INODES)
+
+    def _settle(self) -> None:
+        """Have the room that was given back: btrfs hands it out again only with the next transaction."""
+        with suppress(OSError):
+            fd = os.open(self._cache, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                libc.syncfs(fd)
+            finally:
+                os.close(fd)
 
     def spend(self) -> bool:
         """Unlink the files; False: there were none."""
@@ -84,6 +96,7 @@ class Reserve:
                 file.unlink()
                 spent = True
         if spent:
+            self._settle()
             log.info("the disk of the cache is full: what was kept back for that is used")
         return spent
 

@@ -33,6 +33,9 @@ _UNFIT = {
 }
 """Magic numbers (``linux/magic.h``, the file systems' own documentation) of what a cache cannot be on."""
 
+XFS = 0x58465342
+"""Its magic number."""
+
 _BUFFER = 256
 """At least the size of ``struct statfs`` on any machine; its first word is the magic number."""
 

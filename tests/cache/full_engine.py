@@ -42,11 +42,14 @@ from tests.cache.support import content
 from tests.model.system import CHECKS, Mounted
 from tests.support import faults
 from tests.support.fake_remote import BulkRemote, Source
+from tests.support.filesystems import mount_image
 
 KIB = 1024
 SIZES = (0, 100, 4096, 50_000, 120_000, 300_000, 1_200_000, 2_500_000)
 FILES = 16
 SCHEDULE = Schedule(first=0.001, longest=0.01, tries=3, deadline=10.0)
+SMALLEST = {"ext4": 12 * KIB * KIB, "xfs": 300 * KIB * KIB, "btrfs": 256 * KIB * KIB}
+"""Bytes of a small disk; a smaller one of btrfs has no room to delete something."""
 DEADLINE = 30.0
 """Seconds until a read counts as hanging."""
 CALLS = {
@@ -85,13 +88,8 @@ class Disk:
 
     def make(self) -> None:
         mount = ["mount", "-t", "tmpfs", "tmpfs", self.folder, "-o"]
-        if self.kind == "ext4":
-            self.image.unlink(missing_ok=True)
-            with self.image.open("wb") as file:
-                file.truncate(12 * KIB * KIB)
-            subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", self.image], check=True)
-            # The loop device goes with the mount, and that with the namespace.
-            subprocess.run(["mount", "-o", "loop", self.image, self.folder], check=True)
+        if self.kind in SMALLEST:
+            mount_image(self.kind, self.image, SMALLEST[self.kind], self.folder)
         elif self.kind == "inodes":
             subprocess.run([*mount, "size=64m,mode=700,nr_inodes=150"], check=True)
         else:

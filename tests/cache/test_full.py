@@ -30,11 +30,11 @@ def test_a_full_disk_never_leaves_a_wrong_byte(tmp_path: Path) -> None:
     assert whole > 10
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4", "inodes", "quota"])
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4", "xfs", "btrfs", "inodes", "quota"])
 def test_readers_of_a_full_disk_get_right_bytes_or_a_clean_error(tmp_path: Path, kind: str) -> None:
     """Whatever call the disk becomes full at, by other files, inodes or a quota; with room all is well again.
 
-    What is cached is served from a full disk, also by a cache that is opened on it. (`make soak-model`: 200
+    What is cached is served from a full disk, also by a cache that is opened on it. (`make soak-model`: 300
     points.)
     """
     reads, failed, _ = run("tests.cache.full_engine", kind, tmp_path, 6, 1)

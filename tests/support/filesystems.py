@@ -10,6 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MKFS = {
+    "ext4": ("mkfs.ext4", "-q", "-F", "-m", "0"),
+    "xfs": ("mkfs.xfs", "-q"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f"),
+}
+"""What makes a file system of a file."""
+
+
+def mount_image(kind: str, image: Path, size: int, place: Path) -> None:
+    """Make a file system of ``size`` bytes in a file, and mount it; the loop device goes with the mount."""
+    image.unlink(missing_ok=True)
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run([*MKFS[kind], image], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+
 
 @contextmanager
 def mounted_tmpfs(place: Path) -> Iterator[Path]:

@@ -12,9 +12,8 @@ import pwd
 import stat
 from pathlib import Path
 
-from cache import index, layout, statfs
+from cache import disks, index, layout, statfs
 from cache.errors import CacheUnusable
-from cache.in_place import write_in_place
 
 OBJECTS = layout.OBJECTS
 CLAIMS = layout.CLAIMS
@@ -42,7 +41,7 @@ def make_folder(path: Path) -> None:
             part.mkdir(mode=0o700, exist_ok=True)
         if missing:
             _sync(path)  # whatever is made safe below them would go with their names
-        write_in_place(path)  # the index, not the objects, whose folder is there
+        disks.write_in_place(path)  # the index, not the objects, whose folder is there
     except OSError as exc:
         raise CacheUnusable(
             f"cache folder {path} cannot be made: {exc.strerror}: choose another folder"

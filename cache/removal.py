@@ -76,9 +76,11 @@ class Removal:
             CacheFull, CacheBroken: the rows of some could not be deleted; they are without a file now.
         """
         removed: list[Removed] = []
+        before = self._space.free
         for first in range(0, len(nodes), BATCH):
             removed += self._remove_some(nodes[first : first + BATCH], in_use=in_use, ghosts=ghosts)
         if removed:
+            self._space.settle(before + sum(each.freed for each in removed))
             self._reserve.fill()
         return removed
 

@@ -13,7 +13,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from cache import libc, statfs
+from cache import disks, statfs
 from cache.folder import OBJECTS
 from cache.names import alone, open_read
 
@@ -75,28 +75,19 @@ class Reserve:
                     return
 
     def _short(self) -> bool:
-        room = os.statvfs(self._cache)
         short = SHORT_ON_XFS if statfs.magic(self._cache) == statfs.XFS else SHORT
+        room = os.statvfs(self._cache)
         return room.f_bavail * room.f_frsize < short or bool(room.f_files and room.f_favail < SHORT_OF_INODES)
-
-    def _settle(self) -> None:
-        """Have the room that was given back: btrfs hands it out again only with the next transaction."""
-        with suppress(OSError):
-            fd = os.open(self._cache, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                libc.syncfs(fd)
-            finally:
-                os.close(fd)
 
     def spend(self) -> bool:
         """Unlink the files; False: there were none."""
-        spent = False
+        spent, before = False, disks.free(self._cache)
         for file in self._files:
             with suppress(OSError):
                 file.unlink()
                 spent = True
         if spent:
-            self._settle()
+            disks.settle(self._cache, before + FILES * SIZE)
             log.info("the disk of the cache is full: what was kept back for that is used")
         return spent
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import trio
 
-from cache import claims, errors
+from cache import claims, disks, errors
 from cache.claims import Claim, DeadClaim
 from cache.errors import CacheError, CacheFull
 from cache.held import Held
@@ -126,6 +126,15 @@ class Space:
             return Disk.of(str(self._cache))
         except OSError as exc:
             raise errors.of_os(exc, f"ask for the room on {self._cache}") from exc
+
+    @property
+    def free(self) -> int:
+        """Bytes that are free on the disk; 0: that cannot be told."""
+        return disks.free(self._cache)
+
+    def settle(self, expected: int) -> None:
+        """Wait until the room of what was deleted is there: `disks.settle`."""
+        disks.settle(self._cache, expected)
 
     # -- taking and giving back ----------------------------------------------------------------
 

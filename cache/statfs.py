@@ -33,8 +33,9 @@ _UNFIT = {
 }
 """Magic numbers (``linux/magic.h``, the file systems' own documentation) of what a cache cannot be on."""
 
+BTRFS = 0x9123683E
 XFS = 0x58465342
-"""Its magic number."""
+"""Those that are different: see `cache.disks`."""
 
 _BUFFER = 256
 """At least the size of ``struct statfs`` on any machine; its first word is the magic number."""

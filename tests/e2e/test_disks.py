@@ -93,3 +93,16 @@ def test_a_cache_keeps_to_its_limits(disk: Path, folder: Path, origin: Server) -
         for path in paths:
             assert digest(mount.path / path.name) == digest(path)
     assert 16 * MiB <= blocks(cache / "objects") <= 20 * MiB
+
+
+def test_no_more_is_evicted_than_is_wanted(disk: Path, folder: Path, origin: Server) -> None:
+    """What was deleted is free some time later there: whoever waits for it would delete the rest."""
+    for number in range(40):
+        put(folder, f"{number}", noise(str(number), 4 * MiB))
+    put(folder, "small", b"small")
+    warm = ["warm", origin.url, "--cache", disk / "cache"]
+    mirror(*warm).ok()
+    before = blocks(disk / "cache" / "objects")
+    status = os.statvfs(disk)
+    mirror(*warm, "--min-free", str(status.f_bavail * status.f_frsize + 30 * MiB), "small").ok()
+    assert 30 * MiB <= before - blocks(disk / "cache" / "objects") <= (30 + 16 + 2 * 4) * MiB

@@ -40,6 +40,8 @@ ROUNDS = 8
 """How often others are chosen when some could not be had."""
 RECALL_ROUNDS = 10
 """How often others are given time to let go, `POLL_SECONDS` each."""
+PATIENCE = 4.0
+"""Seconds that others are given to seal what they have completed: they gather for 2 s at most."""
 ASIDE = 1024
 """Pinned objects that are put aside at once: everybody else's writes wait for such a transaction."""
 EXTRA = 16 * 1024 * 1024
@@ -98,9 +100,20 @@ class Eviction:
             CacheFull: there is no room, and nothing may go.
             CacheBroken: the index failed.
         """
+        until = trio.current_time() + PATIENCE
+        while (short := await self._reserved(held, size)) is not None:
+            # What others have completed a moment ago can be evicted when they have sealed it. Who reads does
+            # not wait for that: there is a way past the cache.
+            wait = held.arrival.wanted and short.room.claimed > self._space.claimed
+            if not wait or trio.current_time() > until:
+                raise no_room(short, _what(held, size))
+            await trio.sleep(POLL_SECONDS)
+
+    async def _reserved(self, held: Held, size: int) -> Short | None:
+        """None: an object may have ``size`` bytes; else what is missing. Raises as `reserve` does."""
         total = min_total(held, size)
         if self._space.allot(held, total):
-            return
+            return None
         async with self._turn:
             while not self._space.allot(held, total):
                 short = await result_of(self._space.grow(self._space.lacking(held, total)))
@@ -110,11 +123,11 @@ class Eviction:
                     # In steps where there is room: nothing is evicted or refused for the rest of one.
                     total = least
                     continue
-                what = f"{held.node.name} ({size:,} bytes)"
                 if total - held.allotted > short.room.capacity:
-                    raise no_room(short, what)  # nothing is evicted for what will never fit
+                    raise no_room(short, _what(held, size))  # nothing is evicted for what will never fit
                 if not await self._free(short.missing, short):
-                    raise no_room(short, what)
+                    return short
+        return None
 
     async def free(self, size: int) -> int:
         """Evict objects that take ``size`` bytes or more; returns how many bytes were freed."""
@@ -271,6 +284,10 @@ class Eviction:
             self._writer.submit(work).result()
         except CacheError as exc:
             log.info("what is pinned stays where it is for now: %s", exc)
+
+
+def _what(held: Held, size: int) -> str:
+    return f"{held.node.name} ({size:,} bytes)"
 
 
 def _freed(removed: Sequence[Removed]) -> int:

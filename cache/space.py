@@ -144,6 +144,12 @@ class Space:
         return "" if self._claim is None else self._claim.name
 
     @property
+    def claimed(self) -> int:
+        """Bytes that this process has claimed."""
+        with self._lock:
+            return self._claimed
+
+    @property
     def busy(self) -> bool:
         """Whether anything is being written, or has room to be."""
         with self._lock:

@@ -121,6 +121,22 @@ async def test_a_file_of_unknown_length_takes_room_as_it_grows(cache: Cache, hom
     filler.discard()
 
 
+async def test_what_others_complete_is_waited_for_but_not_by_a_reader(home: Path) -> None:
+    """It cannot be evicted before it is sealed, a moment later."""
+    async with Cache.open(home) as mine, Cache.open(home) as other:
+        await limit(mine, 4 * footprint(SIZE))
+        nodes = await files(mine, *(file(f"{n}", SIZE) for n in range(6)))
+        for node in nodes[:4]:
+            await fetch(other, node)
+        with pytest.raises(CacheFull):
+            await fetch(mine, nodes[4])
+        filler = fill(mine, nodes[5])
+        filler.arrives(opened=False, wanted=True)
+        await mine.objects.reserve(filler, SIZE)
+        filler.discard()
+        assert mine.space.room().occupied <= 3 * footprint(SIZE)
+
+
 async def test_an_object_in_use_is_never_taken(cache: Cache, home: Path) -> None:
     await limit(cache, 4 * footprint(SIZE))
     nodes = await files(cache, *(file(f"{n}", SIZE) for n in range(8)))

@@ -387,8 +387,7 @@ class Durability:
         """Those whose bytes are on disk now; True: and everything else, names included."""
         if len(ready) >= TOGETHER and self._sync_file_system():
             return ready, True
-        for held in ready:
-            libc.begin_writing(held.lease.fd)
+        _sealing.begin_writing([held.lease.fd for held in ready])
         return [held for held in ready if self._synced(held, sync)], False
 
     def _sync_file_system(self) -> bool:
